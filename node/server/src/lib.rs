@@ -1,0 +1,1 @@
+//! gRPC services, policy, configuration, composition root, the dirnode binary and its client commands
