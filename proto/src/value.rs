@@ -44,3 +44,23 @@ impl Drop for Struct {
         }
     }
 }
+
+impl Value {
+    /// Drops the value without recursion, however deep it is.
+    pub fn dismantle(self) {
+        let mut rest = vec![self];
+        while let Some(value) = rest.pop() {
+            match value {
+                Self::List(items) => rest.extend(items),
+                Self::Object(fields) => rest.extend(fields.into_values()),
+                _ => {}
+            }
+        }
+    }
+
+    /// The text, if this is a string.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        if let Self::String(text) = self { Some(text) } else { None }
+    }
+}
