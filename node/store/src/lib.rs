@@ -1,1 +1,34 @@
-//! Ground state of a node: bodies in an OCI layout, rows, journal; and the index derived from it
+//! Ground state of a node: bodies by CID, the rows about them, the published set, jobs, usage; and the index
+//! derived from it.
+//!
+//! What an acknowledgement waits for is one append-only [journal](journal), and one device flush per group of
+//! writes. A background thread moves bodies from there into an OCI image layout, and rows into a row engine that
+//! can always be rebuilt. See `docs/decisions/0001-store.md`.
+//!
+//! The store never judges content or peers, reads no clock (it is given one), and never serves a body that does
+//! not hash to its CID.
+
+mod adopt;
+mod config;
+pub mod disk;
+mod error;
+pub mod index;
+mod store;
+mod types;
+
+mod standin;
+
+pub use standin::{RecordCid, Summary};
+
+pub use config::{
+    MAX_BODY_BYTES, MAX_JOB_ID_BYTES, MAX_REFERRER_KIND_BYTES, MAX_ROW_BYTES, Reader, ReferrerHead,
+    RowsBackend, StoreConfig,
+};
+pub use error::{StoreError, StoreErrorKind};
+pub use index::names::NamePattern;
+pub use index::pattern::{Comparison, Pattern, VersionRule};
+pub use store::{Clock, Store};
+pub use types::{
+    Named, NewRecord, NewReferrer, OpenReport, PublishedRow, PutRecord, RecordRow, ReferrerFilter,
+    ReferrerRow, StoreStats, Usage, UsageRow,
+};

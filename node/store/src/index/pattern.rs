@@ -1,0 +1,296 @@
+//! The two matching rules of queries (grpc-api §4.9): [`Pattern`] with `*` and `?`, and [`Comparison`] with an
+//! operator in front. Pure; both are safe on any text a client sends.
+//!
+//! Letter case is folded unequally, as the network does it: the query by Unicode rules, the stored text by ASCII
+//! rules only. A stored `É` is therefore met by `?` or `*` alone. [`fold_stored`] is the stored side.
+
+use std::cmp::Ordering;
+
+/// Folds a stored text for matching. Do it once per stored text, not once per query.
+#[must_use]
+pub fn fold_stored(text: &str) -> String {
+    text.to_ascii_lowercase()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    One(char),
+    AnyOne,
+    AnyRun,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Form {
+    Exact(String),
+    Wild(Vec<Piece>),
+    Nothing,
+}
+
+/// A value as the NAME, AUTHOR, annotation and other pattern queries read it: `*` is any run, `?` one code point,
+/// all else is literal; without either the whole text must be equal.
+///
+/// In a wildcard pattern a backslash escapes as it does in SQL `LIKE`, after `*` became `%` and `?` became `_`:
+/// `\*` asks for a literal `%`, `\?` for a literal `_`, `\\` for one backslash, a trailing one matches nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(Form);
+
+impl Pattern {
+    /// Reads a pattern. Every text is one.
+    #[must_use]
+    pub fn new(value: &str) -> Self {
+        let folded = value.to_lowercase();
+        if !folded.contains(['*', '?']) {
+            return Self(Form::Exact(folded));
+        }
+        let mut pieces = Vec::new();
+        let mut rest = folded.chars();
+        while let Some(letter) = rest.next() {
+            pieces.push(match letter {
+                // A second star in a row adds nothing, and would make matching slower.
+                '*' if pieces.last() == Some(&Piece::AnyRun) => continue,
+                '*' => Piece::AnyRun,
+                '?' => Piece::AnyOne,
+                '\\' => match rest.next() {
+                    None => return Self(Form::Nothing),
+                    Some('*') => Piece::One('%'),
+                    Some('?') => Piece::One('_'),
+                    Some(other) => Piece::One(other),
+                },
+                other => Piece::One(other),
+            });
+        }
+        Self(Form::Wild(pieces))
+    }
+
+    /// The one folded text that matches, if the pattern has no wildcard: a lookup instead of a scan.
+    #[must_use]
+    pub fn exact(&self) -> Option<&str> {
+        match &self.0 {
+            Form::Exact(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// True if `folded`, the result of [`fold_stored`], matches.
+    ///
+    /// Takes time in proportion to the product of both lengths at worst, and no stack.
+    #[must_use]
+    pub fn matches(&self, folded: &str) -> bool {
+        match &self.0 {
+            Form::Exact(text) => text == folded,
+            Form::Wild(pieces) => wild(pieces, folded),
+            Form::Nothing => false,
+        }
+    }
+}
+
+/// Greedy matching that goes back to the latest star only: a shorter match of an earlier star can never help.
+fn wild(pieces: &[Piece], text: &str) -> bool {
+    let mut at = 0;
+    let mut rest = text.chars();
+    let mut star: Option<(usize, std::str::Chars<'_>)> = None;
+    loop {
+        match pieces.get(at) {
+            Some(Piece::AnyRun) => {
+                at += 1;
+                star = Some((at, rest.clone()));
+                continue;
+            }
+            Some(piece) => {
+                let mut ahead = rest.clone();
+                let next = ahead.next();
+                let fits = match piece {
+                    Piece::One(wanted) => next == Some(*wanted),
+                    _ => next.is_some(),
+                };
+                if fits {
+                    at += 1;
+                    rest = ahead;
+                    continue;
+                }
+                if next.is_none() {
+                    return false;
+                }
+            }
+            None if rest.as_str().is_empty() => return true,
+            None => {}
+        }
+        let Some((after, from)) = &mut star else {
+            return false;
+        };
+        if from.next().is_none() {
+            return false;
+        }
+        at = *after;
+        rest = from.clone();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    AtLeast,
+    AtMost,
+    Above,
+    Below,
+    Equal,
+}
+
+/// A value with an operator in front, as VERSION, SCHEMA_VERSION and CREATED_AT queries know it: one of `>=`,
+/// `<=`, `>`, `<`, `=`, taken off once, and the rest compared byte by byte as text, in its own letter case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    operator: Operator,
+    text: String,
+}
+
+impl Comparison {
+    /// Reads a comparison; `None` if no operator stands in front.
+    #[must_use]
+    pub fn new(value: &str) -> Option<Self> {
+        const OPERATORS: [(&str, Operator); 5] = [
+            (">=", Operator::AtLeast),
+            ("<=", Operator::AtMost),
+            (">", Operator::Above),
+            ("<", Operator::Below),
+            ("=", Operator::Equal),
+        ];
+        OPERATORS.iter().find_map(|(sign, operator)| {
+            let text = value.strip_prefix(sign)?.to_owned();
+            Some(Self {
+                operator: *operator,
+                text,
+            })
+        })
+    }
+
+    /// True if the stored text fits. It is not folded.
+    #[must_use]
+    pub fn matches(&self, stored: &str) -> bool {
+        let order = stored.as_bytes().cmp(self.text.as_bytes());
+        match self.operator {
+            Operator::AtLeast => order != Ordering::Less,
+            Operator::AtMost => order != Ordering::Greater,
+            Operator::Above => order == Ordering::Greater,
+            Operator::Below => order == Ordering::Less,
+            Operator::Equal => order == Ordering::Equal,
+        }
+    }
+}
+
+/// A value of a field that takes operators or patterns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionRule {
+    /// An operator stood in front.
+    Compare(Comparison),
+    /// None did.
+    Match(Pattern),
+}
+
+impl VersionRule {
+    /// Reads a rule. Every text is one.
+    #[must_use]
+    pub fn new(value: &str) -> Self {
+        Comparison::new(value).map_or_else(|| Self::Match(Pattern::new(value)), Self::Compare)
+    }
+
+    /// True if the stored text, unfolded, fits.
+    #[must_use]
+    pub fn matches(&self, stored: &str) -> bool {
+        match self {
+            Self::Compare(comparison) => comparison.matches(stored),
+            Self::Match(pattern) => pattern.matches(&fold_stored(stored)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(pattern: &str, stored: &str, expected: bool) {
+        assert_eq!(
+            Pattern::new(pattern).matches(&fold_stored(stored)),
+            expected,
+            "pattern {pattern:?} on {stored:?}"
+        );
+    }
+
+    #[test]
+    fn wildcards_and_case() {
+        check("", "", true);
+        check("", "a", false);
+        check("*", "", true);
+        check("?", "", false);
+        check("HARBOR.example/*", "harbor.Example/ships", true);
+        check("h*r*/p*t", "harbor.example/ships/pilot", true);
+        check("**", "anything", true);
+        check("*[*", "a[b]", true);
+        check("100%", "100x", false);
+        check("a?c", "a🚀c", true);
+    }
+
+    /// A stored capital beyond ASCII keeps its form, so only a wildcard meets it.
+    #[test]
+    fn stored_side_folds_ascii_only() {
+        check("École", "École", false);
+        check("école", "école", true);
+        check("ÉCOLE", "école", true);
+        check("?cole", "École", true);
+    }
+
+    #[test]
+    fn backslash_is_the_escape_of_like() {
+        check(r"a\b", r"a\b", true);
+        check(r"a\*", "a%", true);
+        check(r"a\*", "a*", false);
+        check(r"a\?*", "a_z", true);
+        check(r"*\\b", r"a\b", true);
+        check(r"*\", r"a\", false);
+    }
+
+    #[test]
+    fn operators_compare_bytes() {
+        assert!(Comparison::new("v1").is_none());
+        assert!(VersionRule::new("<v9").matches("v10"));
+        assert!(!VersionRule::new(">=v9").matches("v10"));
+        assert!(VersionRule::new("=>1").matches(">1"));
+        assert!(VersionRule::new("<>1").matches("=") && !VersionRule::new("<>1").matches(">1"));
+        assert!(VersionRule::new("<=").matches(""));
+        assert!(VersionRule::new("V1.*").matches("v1.2"));
+    }
+
+    /// Many stars on a long text end at once instead of trying every split.
+    #[test]
+    fn hostile_pattern_is_cheap() {
+        let pattern = "*a".repeat(400) + "b?";
+        check(&pattern, &"a".repeat(20_000), false);
+    }
+
+    /// Tries every split; the definition, not an algorithm.
+    fn naive(pattern: &[char], text: &[char]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some(('*', rest)) => (0..=text.len()).any(|skip| naive(rest, &text[skip..])),
+            Some(('?', rest)) => !text.is_empty() && naive(rest, &text[1..]),
+            Some((letter, rest)) => text.first() == Some(letter) && naive(rest, &text[1..]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_definition(pattern in "[abé*?]{0,9}", text in "[abé]{0,12}") {
+            let letters: Vec<char> = text.chars().collect();
+            let wanted = naive(&pattern.chars().collect::<Vec<_>>(), &letters);
+            prop_assert_eq!(Pattern::new(&pattern).matches(&text), wanted);
+        }
+
+        #[test]
+        fn any_text_is_a_pattern(pattern in any::<String>(), text in any::<String>()) {
+            let _ = Pattern::new(&pattern).matches(&fold_stored(&text));
+            let exact = VersionRule::new(&format!("={text}")).matches(&text);
+            prop_assert!(exact);
+        }
+    }
+}
