@@ -254,7 +254,10 @@ pub(crate) fn decimal(text: &str) -> (Digits, i32) {
 }
 
 /// What the byte asks for: 0 plain, 1 an escape, 2 possibly a line separator (they begin with 0xe2).
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, within the table")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, within the table"
+)]
 const ESCAPE: [u8; 256] = {
     let mut table = [0u8; 256];
     let mut byte = 0;

@@ -15,6 +15,7 @@ pub mod referrer;
 mod scan;
 pub mod summary;
 pub mod text;
+mod tree;
 pub mod validate;
 
 pub use canonical::{CanonicalError, to_canonical};
@@ -24,7 +25,7 @@ pub use labels::{Label, Namespace};
 pub use referrer::{Referrer, ReferrerError, Violations, is_referrer_type};
 pub use summary::Summary;
 pub use text::{TextError, read_struct};
-pub use validate::{Report, ValidateError};
+pub use validate::{Report, ValidateError, Validator};
 
 /// What sort of failure an error of this room is; the caller picks its status by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
