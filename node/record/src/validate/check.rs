@@ -81,11 +81,24 @@ impl<'s> Check<'s> {
         let Some(object) = schema.objects.get(place) else {
             return Ok(());
         };
+        self.object_deprecated(object, path);
+        self.members(object, fields, path)
+    }
+
+    fn object_deprecated(&mut self, object: &Object, path: &Path<'_>) {
         if let Some(text) = &object.deprecated {
             self.warning("object_deprecated", path, |_| {
                 format!("Object \"{}\" is deprecated. {text}", object.name)
             });
         }
+    }
+
+    fn members<T: Tree>(
+        &mut self,
+        object: &'s Object,
+        fields: &BTreeMap<String, T>,
+        path: &Path<'_>,
+    ) -> Verdict {
         // An object that defines nothing takes anything.
         if !object.attributes.is_empty() {
             self.attributes(
@@ -233,17 +246,19 @@ impl<'s> Check<'s> {
         }
     }
 
-    /// The first member that fits is the one to check; when none does, nothing else is said about the object.
+    /// The first member that fits is the one to check; when none does, nothing else is said about the object. Of
+    /// deprecations only the union's own is reported, whether a member fits or not.
     fn union<T: Tree>(&mut self, place: usize, fields: &BTreeMap<String, T>, at: &Path<'_>) -> Verdict {
         let schema = self.schema;
         let Some(union) = schema.objects.get(place) else {
             return Ok(());
         };
+        self.object_deprecated(union, at);
         for member in &union.members {
             if let Some(object) = schema.objects.get(*member)
                 && fits(object, fields, at)?
             {
-                return self.object(*member, fields, at);
+                return self.members(object, fields, at);
             }
         }
         self.error("enum_object_not_matched", &at.key(&union.name), |path| {

@@ -21,7 +21,7 @@ impl<'s> Check<'s> {
         let View::Object(fields) = value.view() else {
             return no_verdict(at, "not an object, where a class is due");
         };
-        self.profiles(fields, at);
+        self.profiles(fields);
         let Some(found) = self.resolve(family, fields, at)? else {
             return Ok(());
         };

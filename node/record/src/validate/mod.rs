@@ -153,7 +153,7 @@ fn judge<T: Tree>(schema: &Schema, fields: &BTreeMap<String, T>) -> Result<Repor
         schema,
         report: Report::default(),
     };
-    check.profiles(fields, &Path::Root);
+    check.profiles(fields);
     check.object(schema.record, fields, &Path::Root)?;
     check.version(fields);
     Ok(check.report)

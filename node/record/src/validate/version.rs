@@ -68,17 +68,19 @@ impl Check<'_> {
         }
     }
 
-    /// No profile is defined in any version, so each one named is unknown.
-    pub(super) fn profiles<T: Tree>(&mut self, fields: &BTreeMap<String, T>, path: &Path<'_>) {
+    /// No profile is defined in any version, so each one named is unknown. The place is always told from the top,
+    /// also for the profiles of a class item.
+    pub(super) fn profiles<T: Tree>(&mut self, fields: &BTreeMap<String, T>) {
         let Some(View::Object(metadata)) = fields.get("metadata").map(Tree::view) else {
             return;
         };
         let Some(View::List(profiles)) = metadata.get("profiles").map(Tree::view) else {
             return;
         };
-        let (metadata, index) = (path.key("metadata"), 0..);
-        let list = metadata.key("profiles");
-        for (index, profile) in index.zip(profiles) {
+        let root = Path::Root;
+        let metadata = root.key("metadata");
+        let list = metadata.key("profile");
+        for (index, profile) in profiles.iter().enumerate() {
             if let View::Text(profile) = profile.view() {
                 self.error("profile_unknown", &list.index(index), |path| {
                     format!("Unknown profile at \"{path}\"; no profile is defined for \"{profile}\".")
