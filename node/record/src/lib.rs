@@ -10,6 +10,8 @@ pub mod canonical;
 pub mod cid;
 mod decode;
 pub mod facts;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod labels;
 pub mod referrer;
 mod scan;

@@ -1,5 +1,11 @@
 //! The golden cases of schema validation, judged both by number literals and as pushed records.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failing test may panic"
+)]
+
 mod common;
 
 use common::{Family, Faults, lines, text};
