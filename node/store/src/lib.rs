@@ -1,7 +1,7 @@
 //! Ground state of a node: bodies by CID, the rows about them, the published set, jobs, usage; and the index
 //! derived from it.
 //!
-//! What an acknowledgement waits for is one append-only [journal](journal), and one device flush per group of
+//! What an acknowledgement waits for is one append-only journal, and one device flush per group of
 //! writes. A background thread moves bodies from there into an OCI image layout, and rows into a row engine that
 //! can always be rebuilt. See `docs/decisions/0001-store.md`.
 //!
@@ -9,16 +9,25 @@
 //! not hash to its CID.
 
 mod adopt;
+mod commit;
 mod config;
 pub mod disk;
 mod error;
 pub mod index;
+mod journal;
+mod layout;
+mod mover;
+mod open;
+mod overlay;
+mod rows;
+mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 mod types;
+mod verify;
 
-mod standin;
-
-pub use standin::{RecordCid, Summary};
+pub use dirnode_record::{RecordCid, Summary};
 
 pub use config::{
     MAX_BODY_BYTES, MAX_JOB_ID_BYTES, MAX_REFERRER_KIND_BYTES, MAX_ROW_BYTES, Reader, ReferrerHead,
@@ -32,3 +41,4 @@ pub use types::{
     Named, NewRecord, NewReferrer, OpenReport, PublishedRow, PutRecord, RecordRow, ReferrerFilter,
     ReferrerRow, StoreStats, Usage, UsageRow,
 };
+pub use verify::{Progress, VerifyReport, verify};

@@ -6,8 +6,6 @@
 
 mod real;
 
-
-
 use std::io;
 use std::path::Path;
 

@@ -58,6 +58,16 @@ impl Names {
             .map(|entry| (entry.inserted_at_ns, entry.size_bytes))
     }
 
+    /// The newest insertion time; the smallest number if there is no record.
+    #[must_use]
+    pub fn newest_ns(&self) -> i64 {
+        self.records
+            .values()
+            .map(|entry| entry.inserted_at_ns)
+            .max()
+            .unwrap_or(i64::MIN)
+    }
+
     /// All records, in no order.
     pub fn cids(&self) -> impl Iterator<Item = RecordCid> + '_ {
         self.records.keys().copied()
