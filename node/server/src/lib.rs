@@ -1,1 +1,17 @@
-//! gRPC services, policy, configuration, composition root, the dirnode binary and its client commands
+//! The `dirnode` server room: gRPC services, policy, the write door, configuration, telemetry, the composition root and
+//! the client commands.
+//!
+//! Inside, arrows point one way: `cli` and `node` know everything, `api` knows the rooms it calls, `ingest` knows the
+//! store, `policy`, `events`, `config` and `runtime` know nobody here. `tests/` checks it.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod events;
+pub mod ingest;
+pub mod node;
+pub mod policy;
+pub mod remote_schema;
+pub mod runtime;
+pub mod startup_record;
+pub mod telemetry;

@@ -1,0 +1,97 @@
+//! `dirnode run`: a node, until it is told to stop.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, Layers};
+use crate::node::Node;
+use crate::runtime;
+use crate::telemetry::logs;
+
+/// Where a configuration is looked for when none is named.
+const DEFAULT_CONFIG: &str = "/etc/agntcy/dir/server.config.yml";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Every key of the file can be set by a variable DIRECTORY_SERVER_<KEY>, dots as underscores; \
+    flags win over variables, variables over the file.\n\n\
+    Examples:\n  \
+    dirnode run\n  \
+    dirnode run --data-dir /srv/dirnode --listen-address 0.0.0.0:8888 --log-format json\n  \
+    dirnode run --config server.config.yml\n  \
+    DIRECTORY_SERVER_METRICS_ENABLED=false dirnode run")]
+pub(crate) struct Args {
+    /// Configuration file (YAML); without it /etc/agntcy/dir/server.config.yml is read if it is there
+    #[arg(long, env = "DIRNODE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder for everything the node keeps [default: $XDG_DATA_HOME/dirnode or ~/.local/share/dirnode]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Address of the gRPC API [default: 0.0.0.0:8888]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen_address: Option<String>,
+    /// debug, info, warn, error, or a filter
+    #[arg(long, env = "DIRECTORY_LOGGER_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// text or json
+    #[arg(long, env = "DIRECTORY_LOGGER_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Append logs to this file rather than standard output
+    #[arg(long, env = "DIRECTORY_LOGGER_LOG_FILE", value_name = "FILE")]
+    log_file: Option<String>,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let (config, unknown, file) = read_config(&args)?;
+    logs::start(&logs::Settings { level: args.log_level, format: args.log_format, file: args.log_file });
+    match file {
+        Some(file) => tracing::info!(component = "config", file = %file.display(), "configuration read"),
+        None => tracing::info!(component = "config", "no configuration file, defaults are used"),
+    }
+    if !unknown.is_empty() {
+        tracing::warn!(component = "config", keys = %unknown.join(", "), "unknown configuration keys are ignored");
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+}
+
+fn read_config(args: &Args) -> anyhow::Result<(Config, Vec<String>, Option<PathBuf>)> {
+    let file = match &args.config {
+        Some(file) => Some(file.clone()),
+        None => Some(PathBuf::from(DEFAULT_CONFIG)).filter(|file| file.exists()),
+    };
+    let mut layers = Layers::default();
+    if let Some(file) = &file {
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
+        layers = layers.file(&file.display().to_string(), &text).map_err(anyhow::Error::msg)?;
+    }
+    let layers = layers
+        .env(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+        .flag("data_dir", args.data_dir.clone())
+        .flag("listen_address", args.listen_address.clone());
+    let (config, unknown) = Config::read(&layers)?;
+    Ok((config, unknown, file))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let begun = runtime::moment();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut node = Node::start(config).await?;
+    for address in node.addresses() {
+        tracing::info!(component = "grpc", %address, start_ms = begun.elapsed().as_secs_f64() * 1000.0, "listening");
+    }
+    if let Some(address) = node.metrics_address() {
+        tracing::info!(component = "metrics", %address, "listening");
+    }
+    let stopped_by = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = node.ended() => anyhow::bail!("the gRPC server ended by itself; the log says why"),
+    };
+    tracing::info!(component = "node", signal = stopped_by, "stopping");
+    node.stop().await?;
+    tracing::info!(component = "node", "stopped");
+    Ok(())
+}

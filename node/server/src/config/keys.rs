@@ -1,0 +1,287 @@
+//! The table of keys: path, type, default, meaning. Operations §1.2 and §1.4.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::source::{Faults, Layers, Reader};
+use super::{Config, Connection, Events, Rate, RateLimit, Validation, default_data_dir};
+
+/// Keys of the reference that a file written for it may hold and that have no effect here (yet). They are accepted in
+/// silence; a key in neither list is named in one warning.
+const ACCEPTED: &[&str] = &[
+    "authn",
+    "authz",
+    "connection.connection_timeout",
+    "connection.keepalive.max_connection_idle",
+    "connection.keepalive.min_time",
+    "connection.keepalive.permit_without_stream",
+    "database",
+    "extractor",
+    "federation",
+    "http_gateway",
+    "naming",
+    "publication",
+    "routing",
+    "spiffe_workload_address",
+    "store.oci.advertised_insecure",
+    "store.oci.advertised_registry_address",
+    "store.oci.auth_config",
+    "store.oci.cache_dir",
+    "store.oci.registry_address",
+    "store.oci.repository_name",
+    "store.verification",
+    "sync",
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+pub(super) fn read(layers: &Layers) -> Result<(Config, Vec<String>), Faults> {
+    let mut keys = Reader::new(layers);
+    let listen_address = keys.text("listen_address", "0.0.0.0:8888");
+    check_address(&mut keys, "listen_address", &listen_address);
+
+    let provider = keys.text("store.provider", "oci");
+    let legacy_provider = keys.text("provider", &provider);
+    if !["oci", "localfs", ""].contains(&legacy_provider.as_str()) {
+        keys.fault("store.provider", "the configuration", format!("{legacy_provider:?} is not a known store; remove the key or write oci"));
+    }
+
+    let data_dir = keys.path("data_dir").unwrap_or_else(|| default_data_dir(|name| std::env::var(name).ok()));
+    let oci_dir = keys.path("store.oci.local_dir");
+    let oci_dir = oci_dir.or_else(|| keys.path("oci.local_dir")).or_else(|| keys.path("localfs.dir"));
+
+    let metrics_enabled = keys.flag("metrics.enabled", true);
+    let metrics_address = keys.text("metrics.address", ":9090");
+    if metrics_enabled {
+        check_address(&mut keys, "metrics.address", &metrics_address);
+    }
+    let health_address = keys.text("healthcheck_address", "");
+    if !health_address.is_empty() {
+        check_address(&mut keys, "healthcheck_address", &health_address);
+    }
+
+    let config = Config {
+        listen_address,
+        data_dir,
+        oci_dir,
+        row_cache_bytes: keys.number("store.row_cache_bytes", 256 * 1024 * 1024, "a number of bytes"),
+        validation: validation(&mut keys),
+        verbose: keys.flag("logging.verbose", false),
+        connection: connection(&mut keys),
+        rate_limit: rate_limit(&mut keys),
+        metrics_address: metrics_enabled.then_some(metrics_address),
+        health_address: Some(health_address).filter(|address| !address.is_empty()),
+        events: Events {
+            subscriber_buffer_size: keys.number("events.subscriber_buffer_size", 100_usize, "a number").clamp(1, 65_536),
+            log_slow_consumers: keys.flag("events.log_slow_consumers", true),
+            log_published_events: keys.flag("events.log_published_events", false),
+        },
+        startup_record: keys.flag("startup_record.enabled", true),
+    };
+    let unknown = keys.finish(ACCEPTED)?;
+    Ok((config, unknown))
+}
+
+fn check_address(keys: &mut Reader<'_>, path: &str, address: &str) {
+    let port = address.rsplit_once(':').map(|(_, port)| port);
+    if !port.is_some_and(|port| port.parse::<u16>().is_ok()) {
+        let problem = format!("{address:?} is not host:port; write it like 0.0.0.0:8888 or localhost:8888");
+        let source = keys.find(path).map_or_else(|| "the default".to_owned(), |found| found.source);
+        keys.fault(path, &source, problem);
+    }
+}
+
+fn validation(keys: &mut Reader<'_>) -> Validation {
+    let schema_url = keys.text("oasf_api_validation.schema_url", "");
+    // The seeds disable the call to a schema server; what they want is a check without a network.
+    let disabled = keys.flag("oasf_api_validation.disable", false);
+    keys.flag("oasf_api_validation.strict_mode", false);
+    let mode = keys.text("oasf_api_validation.mode", "builtin");
+    match mode.to_lowercase().as_str() {
+        "builtin" | "" => Validation::Builtin,
+        "off" | "false" => Validation::Off,
+        "remote" if disabled => Validation::Builtin,
+        "remote" if schema_url.is_empty() => {
+            keys.fault(
+                "oasf_api_validation.schema_url",
+                "the default",
+                "mode remote needs the URL of a schema server; set it, or use mode builtin".to_owned(),
+            );
+            Validation::Builtin
+        }
+        "remote" => {
+            let url = if schema_url.contains("://") { schema_url } else { format!("http://{schema_url}") };
+            Validation::Remote { url: url.trim_end_matches('/').to_owned() }
+        }
+        _ => {
+            let source = keys.find("oasf_api_validation.mode").map_or_else(String::new, |found| found.source);
+            keys.fault("oasf_api_validation.mode", &source, format!("{mode:?} is not a mode; write builtin, remote or off"));
+            Validation::Builtin
+        }
+    }
+}
+
+fn connection(keys: &mut Reader<'_>) -> Connection {
+    let bytes = "a number of bytes";
+    let connection = Connection {
+        max_concurrent_streams: keys.number("connection.max_concurrent_streams", 1000, "a number of streams"),
+        max_recv_msg_size_bytes: keys.number("connection.max_recv_msg_size", 4_194_304, bytes),
+        max_send_msg_size_bytes: keys.number("connection.max_send_msg_size", 4_194_304, bytes),
+        max_connection_age: keys.duration("connection.keepalive.max_connection_age", MINUTE * 30),
+        max_connection_age_grace: keys.duration("connection.keepalive.max_connection_age_grace", MINUTE * 5),
+        keepalive_time: keys.duration("connection.keepalive.time", MINUTE * 5),
+        keepalive_timeout: keys.duration("connection.keepalive.timeout", MINUTE),
+    };
+    for (path, value) in [
+        ("connection.keepalive.max_connection_age", connection.max_connection_age),
+        ("connection.keepalive.time", connection.keepalive_time),
+        ("connection.keepalive.timeout", connection.keepalive_timeout),
+    ] {
+        if value < SECOND {
+            keys.fault(path, "the configuration", format!("{value:?} is too short; a bare number is nanoseconds, write 30s or 5m"));
+        }
+    }
+    for (path, value) in [
+        ("connection.max_concurrent_streams", connection.max_concurrent_streams as usize),
+        ("connection.max_recv_msg_size", connection.max_recv_msg_size_bytes),
+        ("connection.max_send_msg_size", connection.max_send_msg_size_bytes),
+    ] {
+        if value == 0 {
+            keys.fault(path, "the configuration", "0 would refuse everything; remove the key for the default".to_owned());
+        }
+    }
+    connection
+}
+
+fn rate_limit(keys: &mut Reader<'_>) -> RateLimit {
+    let mut rate = |name: &str| {
+        let rate = Rate {
+            per_second: keys.number(&format!("ratelimit.{name}_rps"), 0.0, "a number"),
+            burst: keys.number(&format!("ratelimit.{name}_burst"), 0, "a number that is not negative"),
+        };
+        check_rate(keys, &format!("ratelimit.{name}_rps"), rate);
+        rate
+    };
+    let (global, per_client) = (rate("global"), rate("per_client"));
+    RateLimit { enabled: keys.flag("ratelimit.enabled", false), global, per_client, methods: method_limits(keys) }
+}
+
+fn check_rate(keys: &mut Reader<'_>, path: &str, rate: Rate) {
+    if !(rate.per_second.is_finite() && rate.per_second >= 0.0) {
+        keys.fault(path, "the configuration", format!("{} is not a rate; write 0 for no limit", rate.per_second));
+    } else if rate.per_second > 0.0 && rate.burst > 0 && f64::from(rate.burst) < rate.per_second {
+        keys.fault(path, "the configuration", format!("the burst {} is below the rate {}; raise the burst", rate.burst, rate.per_second));
+    }
+}
+
+fn method_limits(keys: &mut Reader<'_>) -> Vec<(String, Rate)> {
+    const PATH: &str = "ratelimit.method_limits";
+    let Some(found) = keys.find(PATH) else { return Vec::new() };
+    let Value::Object(methods) = &found.value else {
+        keys.fault(PATH, &found.source, "not a mapping of full method names to {rps, burst}".to_owned());
+        return Vec::new();
+    };
+    let mut limits = Vec::new();
+    for (method, limit) in methods {
+        let part = |name: &str| match limit.get(name) {
+            None | Some(Value::Null) => Some(0.0),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(value) => value.as_f64(),
+        };
+        let path = format!("{PATH}.{method}");
+        match (part("rps"), part("burst")) {
+            (Some(per_second), Some(burst)) if (0.0..=f64::from(u32::MAX)).contains(&burst) => {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
+                let rate = Rate { per_second, burst: burst as u32 };
+                check_rate(keys, &path, rate);
+                limits.push((method.clone(), rate));
+            }
+            _ => keys.fault(&path, &found.source, format!("{limit} is not {{rps: number, burst: number}}")),
+        }
+    }
+    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_yaml(text: &str, env: &[(&str, &str)]) -> Result<(Config, Vec<String>), Faults> {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        read(&Layers::default().file("test.yml", text).unwrap().env(env))
+    }
+
+    #[test]
+    fn nothing_set_gives_the_documented_defaults() {
+        let (config, unknown) = read_yaml("", &[]).unwrap();
+        assert_eq!(config.listen_address, "0.0.0.0:8888");
+        assert_eq!(config.validation, Validation::Builtin);
+        assert_eq!(config.connection.max_concurrent_streams, 1000);
+        assert_eq!(config.metrics_address.as_deref(), Some(":9090"));
+        assert!(unknown.is_empty());
+    }
+
+    #[test]
+    fn text_stands_for_numbers_and_truth_values() {
+        let yaml = "ratelimit: {enabled: \"true\", global_rps: \"100\", global_burst: \"200\"}\nconnection: {keepalive: {time: \"90s\"}}";
+        let (config, _) = read_yaml(yaml, &[]).unwrap();
+        assert!(config.rate_limit.enabled);
+        assert_eq!(config.rate_limit.global, Rate { per_second: 100.0, burst: 200 });
+        assert_eq!(config.connection.keepalive_time, Duration::from_secs(90));
+        // Its siblings keep their own defaults.
+        assert_eq!(config.connection.keepalive_timeout, MINUTE);
+        assert_eq!(config.connection.max_recv_msg_size_bytes, 4_194_304);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_even_when_empty() {
+        let yaml = "Listen_Address: 127.0.0.1:1\nmetrics: {address: ':1'}\nstore: {oci: {local_dir: /x}}";
+        let env = [("DIRECTORY_SERVER_LISTEN_ADDRESS", "127.0.0.1:2"), ("DIRECTORY_SERVER_STORE_OCI_LOCAL_DIR", "")];
+        let (config, _) = read_yaml(yaml, &env).unwrap();
+        assert_eq!(config.listen_address, "127.0.0.1:2");
+        assert_eq!(config.oci_dir, None);
+    }
+
+    #[test]
+    fn all_faults_come_at_once_with_path_value_and_source() {
+        let yaml = "listen_address: nowhere\noasf_api_validation: {mode: maybe}\nconnection: {max_recv_msg_size: lots}";
+        let error = read_yaml(yaml, &[("DIRECTORY_SERVER_RATELIMIT_GLOBAL_RPS", "fast")]).unwrap_err();
+        let text = error.to_string();
+        for part in ["listen_address (from test.yml): \"nowhere\"", "\"maybe\"", "\"lots\" is not a number of bytes", "DIRECTORY_SERVER_RATELIMIT_GLOBAL_RPS"] {
+            assert!(text.contains(part), "{part} missing in: {text}");
+        }
+        assert_eq!(error.0.len(), 4);
+    }
+
+    #[test]
+    fn unknown_keys_are_listed_and_reference_keys_are_not() {
+        let yaml = "listn_address: x\nauthn: {enabled: false}\nrouting: {gossipsub: {enabled: true}}\nsync: {auth_config: {username: u}}";
+        let (_, unknown) = read_yaml(yaml, &[("DIRECTORY_SERVER_TYPO", "1"), ("DIRECTORY_SERVER_AUTHN_MODE", "x509")]).unwrap();
+        assert_eq!(unknown, ["listn_address", "DIRECTORY_SERVER_TYPO"]);
+    }
+
+    #[test]
+    fn method_names_are_taken_verbatim() {
+        let yaml = "ratelimit: {method_limits: {/agntcy.dir.store.v1.StoreService/Push: {rps: 5, burst: 10}}}";
+        let (config, unknown) = read_yaml(yaml, &[]).unwrap();
+        let rate = Rate { per_second: 5.0, burst: 10 };
+        assert_eq!(config.rate_limit.methods, [("/agntcy.dir.store.v1.StoreService/Push".to_owned(), rate)]);
+        assert!(unknown.is_empty());
+    }
+
+    #[test]
+    fn a_disabled_schema_server_means_the_built_in_schemas() {
+        for (yaml, expected) in [
+            ("oasf_api_validation: {disable: true}", Validation::Builtin),
+            ("oasf_api_validation: {schema_url: 'https://s.example'}", Validation::Builtin),
+            ("oasf_api_validation: {mode: remote, schema_url: s.example/}", Validation::Remote { url: "http://s.example".to_owned() }),
+            ("oasf_api_validation: {mode: off}", Validation::Off),
+            ("oasf_api_validation: {mode: \"off\"}", Validation::Off),
+        ] {
+            assert_eq!(read_yaml(yaml, &[]).unwrap().0.validation, expected, "{yaml}");
+        }
+        assert!(read_yaml("oasf_api_validation: {mode: remote}", &[]).is_err());
+    }
+}

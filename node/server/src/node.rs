@@ -1,0 +1,234 @@
+//! The composition root: builds the rooms in order, starts them, drains and stops them. No logic of its own.
+//!
+//! Order of the start: listeners are bound, so that a taken port is known before anything is touched; then the store is
+//! opened; then calls are served. Order of the stop: health says so, event streams end, calls drain, the store closes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use dirnode_store::{OpenReport, Store, StoreConfig};
+use futures_util::stream::select_all;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::api::call::CallLayer;
+use crate::api::health::Health;
+use crate::api::limit::Limits;
+use crate::api::{self, Api};
+use crate::config::{self, Config};
+use crate::events::EventBus;
+use crate::ingest::Ingest;
+use crate::policy::Policy;
+use crate::runtime::{self, Clock};
+use crate::startup_record;
+use crate::telemetry::http::{serve_health, serve_metrics};
+use crate::telemetry::metrics::Metrics;
+
+/// How long calls may take to end after a stop was asked for.
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// How often readiness is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// Flow-control windows of one stream and one connection: the 64 KiB of HTTP/2 hold records up.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// A node that serves.
+pub struct Node {
+    addresses: Vec<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
+    store: Store,
+    events: EventBus,
+    health: Health,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    opened: OpenReport,
+}
+
+impl Node {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// When an address does not resolve or is taken, or the store does not open; each says what to do about it.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_with_clock(config, runtime::system_clock()).await
+    }
+
+    /// Starts a node with a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_with_clock(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let listeners = bind_all("listen_address", &config.listen_address).await?;
+        let metrics_listener = bind_optional("metrics.address", config.metrics_address.as_deref()).await?;
+        let health_listener = bind_optional("healthcheck_address", config.health_address.as_deref()).await?;
+
+        let (store, opened) = open_store(&config, Arc::clone(&clock)).await?;
+        let events = EventBus::new(config.events.clone(), Arc::clone(&clock));
+        let ingest = Ingest::new(store.clone(), events.clone(), &config.validation)?;
+        let policy = Policy::default();
+        let health = Health::new(&["store"]);
+        let mut metrics = Metrics::new().context("embedded descriptors do not decode")?;
+        metrics.watch(store.clone(), events.clone());
+
+        let api = Api { policy: policy.clone(), ingest: ingest.clone(), store: store.clone(), events: events.clone() };
+        let routes = api::routes(&api, health.clone(), &config.connection)?;
+        let layer = CallLayer::new(metrics.methods(), Limits::new(&config.rate_limit));
+        let stop = CancellationToken::new();
+
+        let metrics_address = match metrics_listener {
+            None => None,
+            Some(listener) => {
+                let address = listener.local_addr()?;
+                runtime::spawn("metrics", serve_metrics(listener, Arc::new(metrics), stop.clone()));
+                Some(address)
+            }
+        };
+        if let Some(listener) = health_listener {
+            runtime::spawn("health", serve_health(listener, health.clone(), stop.clone()));
+        }
+
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+        let incoming = select_all(
+            listeners.into_iter().map(|listener| TcpIncoming::from(listener).with_nodelay(Some(true))),
+        );
+        let connection = &config.connection;
+        let server = Server::builder()
+            .layer(layer)
+            .max_concurrent_streams(connection.max_concurrent_streams)
+            .max_connection_age(connection.max_connection_age)
+            .max_connection_age_grace(connection.max_connection_age_grace)
+            .http2_keepalive_interval(Some(connection.keepalive_time))
+            .http2_keepalive_timeout(Some(connection.keepalive_timeout))
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let serving = runtime::spawn("grpc", async move {
+            if let Err(error) = server.await {
+                tracing::error!(component = "grpc", %error, "server ended");
+            }
+        });
+        runtime::spawn("readiness", watch_readiness(store.clone(), health.clone(), stop.clone()));
+        if config.startup_record {
+            runtime::spawn("startup-record", startup_record::publish(store.clone(), ingest, policy, clock));
+        }
+        Ok(Self { addresses, metrics_address, store, events, health, stop, serving, opened })
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where metrics are served.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    /// What opening the store found.
+    #[must_use]
+    pub fn opened(&self) -> &OpenReport {
+        &self.opened
+    }
+
+    /// The node's store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Ends when the server ended by itself, which it does not do in good health.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.serving).await;
+    }
+
+    /// Refuses new calls, lets running ones end for [`DRAIN`], closes the store.
+    ///
+    /// # Errors
+    /// When the store could not be closed in order; acknowledged writes are on disk all the same.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.health.drain();
+        self.events.close();
+        self.stop.cancel();
+        if tokio::time::timeout(DRAIN, &mut self.serving).await.is_err() {
+            tracing::warn!(component = "grpc", "calls did not end in {DRAIN:?} and were cut");
+            self.serving.abort();
+        }
+        self.store.close().await.context("the store did not close in order")
+    }
+}
+
+async fn open_store(config: &Config, clock: Clock) -> anyhow::Result<(Store, OpenReport)> {
+    let mut settings = StoreConfig::new(config.data_dir.clone());
+    settings.rows_cache_bytes = config.row_cache_bytes;
+    let begun = runtime::moment();
+    let (store, report) = tokio::task::spawn_blocking(move || Store::open(settings, clock))
+        .await
+        .map_err(|_| anyhow!("opening the store panicked"))?
+        .with_context(|| format!("the store in {} does not open", config.data_dir.display()))?;
+    tracing::info!(
+        component = "store",
+        dir = %config.data_dir.display(),
+        records = report.records,
+        replayed_entries = report.replayed_entries,
+        cut_bytes = report.cut_bytes,
+        rebuilt = report.rebuilt.as_deref().unwrap_or("no"),
+        quarantined = report.quarantined,
+        open_ms = begun.elapsed().as_secs_f64() * 1000.0,
+        "store opened"
+    );
+    Ok((store, report))
+}
+
+async fn watch_readiness(store: Store, health: Health, stop: CancellationToken) {
+    loop {
+        let state = store.health();
+        if let Err(error) = &state {
+            tracing::warn!(component = "health", failed_checks = "store", %error, "not ready");
+        }
+        health.set("store", state.is_ok());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
+        }
+    }
+}
+
+async fn bind_all(key: &str, address: &str) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    let mut port = None;
+    for mut wanted in config::resolve(address).await.map_err(|problem| anyhow!("{key}: {problem}"))? {
+        // Port 0 means any, but the same one on every address of a name.
+        if wanted.port() == 0 {
+            wanted.set_port(port.unwrap_or(0));
+        }
+        match TcpListener::bind(wanted).await {
+            Ok(listener) => {
+                port = Some(listener.local_addr()?.port());
+                listeners.push(listener);
+            }
+            // `localhost` may name ::1 on a machine without IPv6.
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable && wanted.is_ipv6() => {}
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("{key}: cannot listen on {wanted}; stop what uses it or choose another address")
+                });
+            }
+        }
+    }
+    if listeners.is_empty() { Err(anyhow!("{key}: {address:?} has no address to listen on")) } else { Ok(listeners) }
+}
+
+async fn bind_optional(key: &str, address: Option<&str>) -> anyhow::Result<Option<TcpListener>> {
+    match address {
+        None => Ok(None),
+        Some(address) => Ok(bind_all(key, address).await?.into_iter().next()),
+    }
+}
