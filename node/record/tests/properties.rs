@@ -169,7 +169,7 @@ fn deep_texts() -> Vec<String> {
     };
     let lists = nest("[", "1", "]", 9_998);
     let objects = nest("{\"a\":", "1", "}", 9_998);
-    let recursive = nest("{\"env_var_values\":[{},", "{}", "]}", 4_900);
+    let recursive = nest("{\"env_deps\":[{},", "{}", "]}", 4_900);
     let module = |data: &str| {
         format!(
             "{{\"schema_version\":\"0.8.0\",\"modules\":[{{\"name\":\"integration/acp\",\"id\":201,\"data\":{data}}}]}}"
@@ -181,7 +181,7 @@ fn deep_texts() -> Vec<String> {
         format!("{{\"schema_version\":\"1.0.0\",\"x\":{objects}}}"),
         format!("{{\"schema_version\":\"1.0.0\",\"authors\":[{half},{half}]}}"),
         module(&format!(
-            "{{\"deployment\":{{\"agent_deps\":[{{\"name\":\"n\",\"env_var_values\":{recursive}}}]}}}}"
+            "{{\"deployment\":{{\"agent_deps\":[{{\"name\":\"n\",\"env_var_values\":[{recursive}]}}]}}}}"
         )),
         module(&format!(
             "{{\"deployment\":{{\"deployment_options\":[{half},{half},{{\"type\":{half}}}]}}}}"

@@ -42,11 +42,11 @@ impl Check<'_> {
                 }
                 Some(order) => {
                     let named = count - 1 - order;
-                    let list = at.render();
                     self.error("attribute_array_duplicate", &at.index(index), |_| {
                         format!(
-                            "Duplicate item found in array \"{list}\" at index {index}. First occurrence at index \
-                             {named}."
+                            "Duplicate item found in array \"{}\" at index {index}. First occurrence at index \
+                             {named}.",
+                            at.render()
                         )
                     });
                 }
@@ -74,11 +74,11 @@ impl Check<'_> {
                 let Some(kind) = scalar_text(&kind.view()) else {
                     return no_verdict(&at.index(*index), "two equal locator types that are not text");
                 };
-                let list = at.render();
                 self.error("attribute_locators_duplicate_type", &at.index(*index), |_| {
                     format!(
-                        "Duplicate locator type \"{kind}\" found in array \"{list}\" at index {index}. First \
-                         occurrence at index {first}. Duplicate types are not allowed in the locators array."
+                        "Duplicate locator type \"{kind}\" found in array \"{}\" at index {index}. First \
+                         occurrence at index {first}. Duplicate types are not allowed in the locators array.",
+                        at.render()
                     )
                 });
             }
