@@ -204,6 +204,10 @@ fn lenient_version(text: &str) -> Option<(u64, u64)> {
                 .split_once('+')
                 .map_or((suffix, None), |(pre, build)| (pre, Some(build)));
             identifier(pre)?;
+            // Leading zeros are let through in the three numbers, not in a pre-release that is one.
+            if pre.len() > 1 && pre.starts_with('0') && pre.bytes().all(|b| b.is_ascii_digit()) {
+                return None;
+            }
             build
         }
         None if suffix.is_empty() => None,
@@ -239,6 +243,9 @@ mod tests {
             ("1.0.0-a+b", Some((1, 0))),
             ("1.0.0-rc.1", None),
             ("1.0.0-", None),
+            ("1.0.0-0", Some((1, 0))),
+            ("1.0.0-01", None),
+            ("1.0.0-01a", Some((1, 0))),
             ("1.0.0+", None),
             ("1.0", None),
             ("v1.0.0", None),

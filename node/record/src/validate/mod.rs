@@ -6,6 +6,7 @@
 
 mod check;
 mod class;
+mod closed;
 mod lists;
 mod load;
 mod path;
