@@ -259,6 +259,11 @@ impl Committer {
     }
 
     fn plan(&mut self, request: Request, seq: u64) -> Result<Plan, StoreError> {
+        // Not even what needs no write is acknowledged: a deletion whose flush failed may yet be on the device, and
+        // the record that a duplicate put finds here would be gone after the next start.
+        if let Some(error) = self.shared.poison.lock().clone() {
+            return Err(error);
+        }
         let unchanged = Ok(Plan::Nothing(Answer::Changed(false)));
         let changed = Answer::Changed(true);
         match request {

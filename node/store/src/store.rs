@@ -83,6 +83,11 @@ impl Store {
         Ok((Self { shared, queue }, opened.report))
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared_for_tests(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     async fn ask(&self, request: Request) -> Result<Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
         let command = Command {

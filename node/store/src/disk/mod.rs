@@ -5,6 +5,8 @@
 //! after `sync_dir` of its folder, and `sync_fs` makes everything before it durable.
 
 mod real;
+#[cfg(any(test, feature = "testing"))]
+pub mod recording;
 
 use std::io;
 use std::path::Path;
