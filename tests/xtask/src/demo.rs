@@ -1,0 +1,7 @@
+//! stub
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask demo")]
+pub struct Args {}
+pub fn run(_: &Args) -> anyhow::Result<()> {
+    Ok(())
+}
