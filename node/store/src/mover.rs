@@ -147,7 +147,7 @@ impl Mover {
     }
 
     /// Carries out all that waits, and moves the checkpoint.
-    fn round(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn round(&mut self) -> Result<(), StoreError> {
         let (applied, all) = self.shared.overlay.snapshot();
         let done = self.shared.counters.checkpoint_seq.load(Ordering::Relaxed);
         if applied <= done {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -69,16 +70,21 @@ fn open_rows(config: &StoreConfig, dir: &Path) -> Result<(Arc<dyn Rows>, Option<
         Ok(rows) => return Ok((rows, None)),
         Err(error) => error,
     };
-    let failed = |error: std::io::Error| StoreError::io("rename", dir, &error);
-    let aside = (1..10_000u32)
-        .map(|n| dir.with_extension(format!("broken-{n}")))
-        .find(|path| !path.exists())
-        .ok_or_else(|| first.clone())?;
-    tracing::error!(%first, aside = %aside.display(), "row store does not open, it is rebuilt from the journal");
+    tracing::error!(%first, "row store does not open, it is rebuilt from the journal");
     if dir.exists() {
-        fs::rename(dir, &aside).map_err(failed)?;
+        set_aside(dir)?;
     }
     Ok((attempt()?, Some(first.to_string())))
+}
+
+/// Renames a row store that cannot be used, for whoever looks into it.
+fn set_aside(dir: &Path) -> Result<(), StoreError> {
+    let free = (1..10_000u32)
+        .map(|n| dir.with_extension(format!("broken-{n}")))
+        .find(|path| !path.exists());
+    let aside = free.ok_or_else(|| StoreError::Rows("too many broken row stores are kept".to_owned()))?;
+    tracing::warn!(aside = %aside.display(), "row store moved aside");
+    fs::rename(dir, &aside).map_err(|error| StoreError::io("rename", dir, &error))
 }
 
 fn generation_of(rows: &dyn Rows) -> Result<Option<u64>, StoreError> {
@@ -111,21 +117,27 @@ pub(crate) fn open(config: StoreConfig, clock: Clock) -> Result<Opened, StoreErr
         ..OpenReport::default()
     };
 
+    let existed = rows_dir.exists();
     let (mut rows, broken) = open_rows(&config, &rows_dir)?;
     let held = generation_of(&*rows)?;
     let journal_gone = files.is_empty() && checkpoint.is_none();
     let same = held.is_some() && held == checkpoint.map(|checkpoint| checkpoint.generation);
     let trusted = same || (journal_gone && held.is_some());
-    if !trusted && held.is_some() && persistent {
-        // Rows of another life: they may hold what the journal has since dropped.
+    if !trusted && existed && persistent && broken.is_none() {
+        // Damaged so that it opens empty, or of another life: it may hold what the journal has since dropped.
         drop(rows);
-        let _ = fs::remove_dir_all(&rows_dir);
+        if checkpoint.is_some() {
+            set_aside(&rows_dir)?;
+        } else {
+            // The first start was cut short; there is nothing to look into.
+            fs::remove_dir_all(&rows_dir).map_err(|error| StoreError::io("remove", &rows_dir, &error))?;
+        }
         rows = open_rows(&config, &rows_dir)?.0;
     }
     let generation = if trusted {
         held.unwrap_or(0)
     } else {
-        new_generation(&clock, &files)
+        new_generation(&clock)
     };
     if !trusted {
         rows.write(&[Op::Put(
@@ -169,17 +181,18 @@ pub(crate) fn open(config: StoreConfig, clock: Clock) -> Result<Opened, StoreErr
         report: &mut report,
     };
     let (condensed, next_number) = replay.all(files)?;
-    let last_seq = replay.last_seq;
-    shared.overlay.applied(last_seq);
-
+    let mut last_seq = replay.last_seq;
     if journal_gone {
         crate::adopt::adopt(&shared, &mut report)?;
+        // Adopted rows need a sequence number after the zero that stands for "nothing yet".
+        last_seq = last_seq.max(u64::from(trusted || report.adopted > 0));
     }
+    shared.overlay.applied(last_seq);
     let next_seq = last_seq.saturating_add(1);
     let limit = shared.config.segment_bytes;
     let mut condensed = condensed;
     let mut number = next_number;
-    if journal_gone && !shared.index.read().names.is_empty() {
+    if journal_gone && (trusted || report.adopted > 0) {
         // What was adopted is ground state now.
         let disk = &*shared.config.disk;
         let len = shared.with_rows(|rows| {
@@ -223,10 +236,11 @@ pub(crate) fn open(config: StoreConfig, clock: Clock) -> Result<Opened, StoreErr
 }
 
 /// Tells row stores of different lives apart: the same number twice would take a stale one for the right one.
-fn new_generation(clock: &Clock, files: &BTreeMap<(u64, FileKind), u64>) -> u64 {
-    let now = clock().cast_unsigned();
-    let last = files.keys().map(|(number, _)| *number).max().unwrap_or(0);
-    now.rotate_left(20) ^ (u64::from(std::process::id()) << 40) ^ last.wrapping_add(1)
+///
+/// A number that only has to be new; nothing else depends on it, so it comes from the seed of the standard hasher
+/// and not from an injected source.
+fn new_generation(clock: &Clock) -> u64 {
+    std::collections::hash_map::RandomState::new().hash_one(clock())
 }
 
 /// Every journal file with its length; leftovers of unfinished replacements are removed.

@@ -80,6 +80,19 @@ impl Manifests {
         Some(entry.manifest)
     }
 
+    /// Loads what `index.json` names, for a check that writes nothing.
+    pub(crate) fn compare_only(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        let mut dirty = HashSet::new();
+        self.compare(shared, &mut dirty)?;
+        shared.index.write().dirty_manifests.extend(dirty);
+        Ok(())
+    }
+
+    /// Digests of all manifests.
+    pub(crate) fn digests(&self) -> HashSet<RecordCid> {
+        self.entries.values().map(|entry| entry.manifest).collect()
+    }
+
     /// Brings manifests of changed records, and then `index.json`, up to date.
     pub(crate) fn write(&mut self, shared: &Shared) -> Result<(), StoreError> {
         let mut dirty = std::mem::take(&mut shared.index.write().dirty_manifests);

@@ -118,6 +118,16 @@ impl Layout {
         }
     }
 
+    /// The bytes under a CID's name, whatever they hash to; empty if there are too many.
+    pub(crate) fn peek(&self, cid: &RecordCid) -> Result<Option<Bytes>, StoreError> {
+        let path = self.path(cid);
+        match self.disk.read(&path, MAX_BODY_BYTES as u64) {
+            Ok(found) => Ok(found.map(Bytes::from)),
+            Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => Ok(Some(Bytes::new())),
+            Err(error) => Err(StoreError::io("read", path, &error)),
+        }
+    }
+
     /// Moves a blob to quarantine.
     pub(crate) fn set_aside(&self, cid: &RecordCid) -> Result<(), StoreError> {
         let path = self.path(cid);

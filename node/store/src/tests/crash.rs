@@ -170,7 +170,7 @@ async fn acknowledged_writes_survive_power_cuts_anywhere() {
     let seeds = std::env::var("CRASH_SEEDS")
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or(150);
+        .unwrap_or(40);
     for seed in 0..seeds {
         one_life(seed).await;
     }
@@ -179,7 +179,7 @@ async fn acknowledged_writes_survive_power_cuts_anywhere() {
 /// A cut during the start itself: the next start still finds everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_during_the_start_loses_nothing() {
-    for seed in 0..60 {
+    for seed in 0..20 {
         let mut dice = Dice::new(seed);
         let mut disk = RecordingDisk::default();
         let mut told = Told::default();
