@@ -1,0 +1,10 @@
+//! Black-box tests, one binary: vectors over gRPC, the command line, crashes, clients of others, house checks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test: what does not hold ends it"
+)]
+
+mod vectors_api;
