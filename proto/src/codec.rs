@@ -45,7 +45,8 @@ impl<T: Message> Encoder for WireEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buf).map_err(|error| Status::internal(format!("grpc: error while marshaling: {error}")))
+        item.encode(buf)
+            .map_err(|error| Status::internal(format!("grpc: error while marshaling: {error}")))
     }
 }
 
@@ -73,5 +74,7 @@ pub fn unreadable(error: &prost::DecodeError) -> Status {
     } else {
         "proto: cannot parse invalid wire-format data"
     };
-    Status::internal(format!("grpc: failed to unmarshal the received message: {reason}"))
+    Status::internal(format!(
+        "grpc: failed to unmarshal the received message: {reason}"
+    ))
 }

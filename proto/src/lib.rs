@@ -21,7 +21,10 @@ macro_rules! package {
             missing_docs,
             reason = "generated code; unfulfilled where a package has none of it"
         )]
-        #[allow(unfulfilled_lint_expectations, reason = "not every package trips every lint")]
+        #[allow(
+            unfulfilled_lint_expectations,
+            reason = "not every package trips every lint"
+        )]
         pub mod v1 {
             tonic::include_proto!($name);
         }

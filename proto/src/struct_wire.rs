@@ -66,7 +66,10 @@ enum Fault {
     Depth,
 }
 
-#[expect(deprecated, reason = "prost has no other constructor for the error of a hand-written Message")]
+#[expect(
+    deprecated,
+    reason = "prost has no other constructor for the error of a hand-written Message"
+)]
 fn fault(fault: Fault) -> DecodeError {
     DecodeError::new(match fault {
         Fault::Syntax => "invalid wire format",
@@ -109,7 +112,9 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Result<String, Fault> {
         let bytes = self.bytes()?;
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Fault::Utf8)
+        std::str::from_utf8(bytes)
+            .map(str::to_owned)
+            .map_err(|_| Fault::Utf8)
     }
 
     /// The next field's number and wire type; `None` at the end.
@@ -122,7 +127,6 @@ impl<'a> Reader<'a> {
         if number == 0 || number > (1 << 29) - 1 {
             return Err(Fault::Syntax);
         }
-        #[expect(clippy::cast_possible_truncation, reason = "three bits")]
         Ok(Some((number, (key & 7) as u8)))
     }
 
@@ -166,7 +170,11 @@ impl<'a> Reader<'a> {
 }
 
 fn enter(depth: u32) -> Result<(), Fault> {
-    if depth > MAX_DEPTH { Err(Fault::Depth) } else { Ok(()) }
+    if depth > MAX_DEPTH {
+        Err(Fault::Depth)
+    } else {
+        Ok(())
+    }
 }
 
 /// One map entry: the last of several equal keys wins; a missing value is one without a kind.
@@ -237,7 +245,11 @@ fn read_value(reader: &mut Reader<'_>, into: &mut Value, depth: u32) -> Result<(
     })
 }
 
-fn read_members(reader: &mut Reader<'_>, into: &mut BTreeMap<String, Value>, depth: u32) -> Result<(), Fault> {
+fn read_members(
+    reader: &mut Reader<'_>,
+    into: &mut BTreeMap<String, Value>,
+    depth: u32,
+) -> Result<(), Fault> {
     enter(depth)?;
     while let Some((number, wire)) = reader.key()? {
         if (number, wire) == (1, 2) {
@@ -291,7 +303,10 @@ fn field_len(len: usize) -> usize {
 }
 
 fn members_len(fields: &BTreeMap<String, Value>) -> usize {
-    fields.iter().map(|(key, value)| field_len(field_len(key.len()) + field_len(value_len(value)))).sum()
+    fields
+        .iter()
+        .map(|(key, value)| field_len(field_len(key.len()) + field_len(value_len(value))))
+        .sum()
 }
 
 fn value_len(value: &Value) -> usize {
@@ -315,7 +330,10 @@ struct BackWriter {
 
 impl BackWriter {
     fn with_capacity(len: usize) -> Self {
-        Self { bytes: vec![0; len], start: len }
+        Self {
+            bytes: vec![0; len],
+            start: len,
+        }
     }
 
     /// The length is computed before anything is written, so there is always room.
@@ -396,7 +414,9 @@ mod tests {
         for _ in 0..levels {
             value = Value::List(vec![value]);
         }
-        Struct { fields: BTreeMap::from([("x".to_owned(), value)]) }
+        Struct {
+            fields: BTreeMap::from([("x".to_owned(), value)]),
+        }
     }
 
     fn nest_object(levels: usize) -> Struct {
@@ -404,7 +424,9 @@ mod tests {
         for _ in 0..levels {
             value = Value::Object(BTreeMap::from([("k".to_owned(), value)]));
         }
-        Struct { fields: BTreeMap::from([("x".to_owned(), value)]) }
+        Struct {
+            fields: BTreeMap::from([("x".to_owned(), value)]),
+        }
     }
 
     fn in_record(data: Struct) -> Vec<u8> {
@@ -412,7 +434,8 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<crate::core::v1::Record, String> {
-        crate::core::v1::Record::decode(bytes).map_err(|error| crate::codec::unreadable(&error).message().to_owned())
+        crate::core::v1::Record::decode(bytes)
+            .map_err(|error| crate::codec::unreadable(&error).message().to_owned())
     }
 
     #[test]
@@ -420,8 +443,14 @@ mod tests {
         let data = Struct {
             fields: BTreeMap::from([
                 ("".to_owned(), Value::Null),
-                ("a".to_owned(), Value::List(vec![Value::Bool(true), Value::Unset, Value::Number(-0.0)])),
-                ("é".to_owned(), Value::Object(BTreeMap::from([("k".to_owned(), Value::String("v".repeat(300)))]))),
+                (
+                    "a".to_owned(),
+                    Value::List(vec![Value::Bool(true), Value::Unset, Value::Number(-0.0)]),
+                ),
+                (
+                    "é".to_owned(),
+                    Value::Object(BTreeMap::from([("k".to_owned(), Value::String("v".repeat(300)))])),
+                ),
             ]),
         };
         let bytes = in_record(data.clone());
@@ -444,7 +473,10 @@ mod tests {
                 assert_eq!(again.encode_to_vec(), bytes);
             } else {
                 let reason = answer.map(drop).unwrap_err();
-                assert!(reason.ends_with("proto: exceeded maximum recursion depth"), "{reason}");
+                assert!(
+                    reason.ends_with("proto: exceeded maximum recursion depth"),
+                    "{reason}"
+                );
             }
         }
     }
@@ -453,8 +485,14 @@ mod tests {
     fn bad_bytes_are_named() {
         for (bytes, reason) in [
             (&[0xff, 0xff, 0xff][..], "cannot parse invalid wire-format data"),
-            (&[0x0a, 0x08, 0x0a, 0x06, 0x0a, 0x01, 0xff, 0x12, 0x01, 0x00], "string field contains invalid UTF-8"),
-            (&[0x0a, 0x03, 0x0a, 0x05, 0x0a], "cannot parse invalid wire-format data"),
+            (
+                &[0x0a, 0x08, 0x0a, 0x06, 0x0a, 0x01, 0xff, 0x12, 0x01, 0x00],
+                "string field contains invalid UTF-8",
+            ),
+            (
+                &[0x0a, 0x03, 0x0a, 0x05, 0x0a],
+                "cannot parse invalid wire-format data",
+            ),
         ] {
             let error = read(bytes).map(drop).unwrap_err();
             assert!(error.ends_with(reason), "{error}");

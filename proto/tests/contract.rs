@@ -1,6 +1,12 @@
 //! Every message, field number, type, enum value and method against `contract.tsv`, both ways: nothing missing and
 //! nothing that the contract does not have.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a broken descriptor set must fail the test"
+)]
+
 use std::collections::BTreeSet;
 
 use prost::Message;
@@ -14,17 +20,28 @@ fn descriptors_equal_the_contract() {
         .filter(|line| !line.starts_with('#'))
         .map(|line| line.trim_end().to_owned())
         .collect();
-    assert!(stated.len() > 300, "the table is cut short: {} lines", stated.len());
+    assert!(
+        stated.len() > 300,
+        "the table is cut short: {} lines",
+        stated.len()
+    );
     let ours = described();
     let missing: Vec<_> = stated.difference(&ours).collect();
     let extra: Vec<_> = ours.difference(&stated).collect();
-    assert!(missing.is_empty() && extra.is_empty(), "missing: {missing:#?}\nnot in the contract: {extra:#?}");
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "missing: {missing:#?}\nnot in the contract: {extra:#?}"
+    );
 }
 
 fn described() -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(dirnode_proto::FILE_DESCRIPTOR_SET).unwrap();
     let mut lines = BTreeSet::new();
-    for file in set.file.iter().filter(|file| file.package().starts_with("agntcy.dir.")) {
+    for file in set
+        .file
+        .iter()
+        .filter(|file| file.package().starts_with("agntcy.dir."))
+    {
         let package = file.package();
         for message in &file.message_type {
             let name = format!("{package}.{}", message.name());
@@ -61,8 +78,16 @@ fn described() -> BTreeSet<String> {
     lines
 }
 
-fn describe_field(package: &str, name: &str, message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
-    let entry = message.nested_type.iter().find(|nested| field.type_name().ends_with(&format!(".{}", nested.name())));
+fn describe_field(
+    package: &str,
+    name: &str,
+    message: &DescriptorProto,
+    field: &FieldDescriptorProto,
+) -> String {
+    let entry = message
+        .nested_type
+        .iter()
+        .find(|nested| field.type_name().ends_with(&format!(".{}", nested.name())));
     let kind = match (entry, field.r#type()) {
         (Some(_), Type::Message) => "map<string,string>".to_owned(),
         (_, Type::Message | Type::Enum) => short_type(package, field.type_name()),
@@ -84,7 +109,13 @@ fn describe_field(package: &str, name: &str, message: &DescriptorProto, field: &
         Some(index) if !optional => message.oneof_decl[usize::try_from(index).unwrap()].name(),
         _ => "",
     };
-    format!("field\t{name}\t{}\t{}\t{label}\t{kind}\t{oneof}", field.number(), field.name()).trim_end().to_owned()
+    format!(
+        "field\t{name}\t{}\t{}\t{label}\t{kind}\t{oneof}",
+        field.number(),
+        field.name()
+    )
+    .trim_end()
+    .to_owned()
 }
 
 /// A type as the contract writes it: bare in its own package, `core.v1.Record` from another, `Struct` for Google's.
@@ -93,5 +124,8 @@ fn short_type(package: &str, full: &str) -> String {
     if let Some(rest) = full.strip_prefix(package).and_then(|rest| rest.strip_prefix('.')) {
         return rest.to_owned();
     }
-    full.strip_prefix("agntcy.dir.").or_else(|| full.strip_prefix("google.protobuf.")).unwrap_or(full).to_owned()
+    full.strip_prefix("agntcy.dir.")
+        .or_else(|| full.strip_prefix("google.protobuf."))
+        .unwrap_or(full)
+        .to_owned()
 }

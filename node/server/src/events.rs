@@ -44,10 +44,14 @@ struct Filter(ListenRequest);
 impl Filter {
     fn wants(&self, event: &Event) -> bool {
         let Self(asked) = self;
-        let any = |list: &[String], test: &dyn Fn(&str) -> bool| list.is_empty() || list.iter().any(|item| test(item));
+        let any = |list: &[String], test: &dyn Fn(&str) -> bool| {
+            list.is_empty() || list.iter().any(|item| test(item))
+        };
         (asked.event_types.is_empty() || asked.event_types.contains(&event.r#type))
             && any(&asked.cid_filters, &|cid| cid == event.resource_id)
-            && any(&asked.label_filters, &|part| event.labels.iter().any(|label| label.contains(part)))
+            && any(&asked.label_filters, &|part| {
+                event.labels.iter().any(|label| label.contains(part))
+            })
     }
 }
 
@@ -105,7 +109,12 @@ impl EventBus {
             if let Err(mpsc::error::TrySendError::Full(_)) = subscriber.buffer.try_send(event.clone()) {
                 inner.dropped.fetch_add(1, Ordering::Relaxed);
                 if inner.settings.log_slow_consumers {
-                    tracing::warn!(component = "events", subscriber = id, kind = kind.as_str_name(), "event dropped, the subscriber is too slow");
+                    tracing::warn!(
+                        component = "events",
+                        subscriber = id,
+                        kind = kind.as_str_name(),
+                        "event dropped, the subscriber is too slow"
+                    );
                 }
             }
         }
@@ -126,10 +135,20 @@ impl EventBus {
             return Err(SubscribeError::Full);
         }
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
-        subscribers.insert(id, Subscriber { filter: Filter(request), buffer });
+        subscribers.insert(
+            id,
+            Subscriber {
+                filter: Filter(request),
+                buffer,
+            },
+        );
         self.0.count.store(subscribers.len(), Ordering::Release);
         drop(subscribers);
-        Ok(Subscription { id, bus: self.clone(), events })
+        Ok(Subscription {
+            id,
+            bus: self.clone(),
+            events,
+        })
     }
 
     /// Ends every subscription, so that streams end when the node stops.
@@ -141,7 +160,10 @@ impl EventBus {
     /// Subscribers now, and events dropped since the start.
     #[must_use]
     pub fn figures(&self) -> (usize, u64) {
-        (self.0.count.load(Ordering::Relaxed), self.0.dropped.load(Ordering::Relaxed))
+        (
+            self.0.count.load(Ordering::Relaxed),
+            self.0.dropped.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -172,8 +194,11 @@ mod tests {
     use super::*;
 
     fn bus(buffer: usize) -> EventBus {
-        let settings =
-            config::Events { subscriber_buffer_size: buffer, log_slow_consumers: false, log_published_events: false };
+        let settings = config::Events {
+            subscriber_buffer_size: buffer,
+            log_slow_consumers: false,
+            log_published_events: false,
+        };
         EventBus::new(settings, Arc::new(|| 1_500_000_000))
     }
 
@@ -188,8 +213,12 @@ mod tests {
     #[tokio::test]
     async fn filters_are_alternatives_inside_a_kind_and_all_hold_across_kinds() {
         let bus = bus(10);
-        let mut heard = bus.subscribe(request(&[EventType::RecordPushed], &["nope", "/skills/a"], &[])).unwrap();
-        bus.emit(EventType::RecordPushed, "c1".into(), || vec!["/skills/abc".into()]);
+        let mut heard = bus
+            .subscribe(request(&[EventType::RecordPushed], &["nope", "/skills/a"], &[]))
+            .unwrap();
+        bus.emit(EventType::RecordPushed, "c1".into(), || {
+            vec!["/skills/abc".into()]
+        });
         bus.emit(EventType::RecordPushed, "c2".into(), || vec!["/domains/a".into()]);
         bus.emit(EventType::RecordDeleted, "c3".into(), Vec::new);
         bus.close();
@@ -214,6 +243,8 @@ mod tests {
         let bus = bus(2);
         drop(bus.subscribe(ListenRequest::default()).unwrap());
         assert_eq!(bus.figures().0, 0);
-        bus.emit(EventType::RecordPushed, "c".into(), || panic!("labels are asked though nobody listens"));
+        bus.emit(EventType::RecordPushed, "c".into(), || {
+            panic!("labels are asked though nobody listens")
+        });
     }
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use dirnode_proto::Struct;
 use dirnode_proto::events::v1::EventType;
 use dirnode_record::{
-    CanonicalError, Facts, FactsError, RecordCid, Referrer, Report, Summary, ValidateError, Validator, to_canonical,
+    CanonicalError, Facts, FactsError, RecordCid, Referrer, Report, Summary, ValidateError, Validator,
+    to_canonical,
 };
 use dirnode_store::{NewRecord, NewReferrer, Store, StoreError};
 use prost::Message as _;
@@ -32,7 +33,9 @@ pub enum IngestError {
     #[error("record validation failed: [record is nil]")]
     Nil,
     /// More bytes than a record may have.
-    #[error("record validation failed: [record size {size_bytes} bytes exceeds maximum allowed size of {MAX_RECORD_BYTES} bytes]")]
+    #[error(
+        "record validation failed: [record size {size_bytes} bytes exceeds maximum allowed size of {MAX_RECORD_BYTES} bytes]"
+    )]
     TooLarge {
         /// Size of the serialized record.
         size_bytes: usize,
@@ -124,7 +127,11 @@ impl Ingest {
     /// [`IngestError`]; nothing is kept then.
     pub async fn admit(&self, data: Option<Struct>, permit: &Permit) -> Result<Admitted, IngestError> {
         if !permit.is_for(Action::Push) {
-            return Err(Denied { caller: permit.caller().clone(), action: Action::Push }.into());
+            return Err(Denied {
+                caller: permit.caller().clone(),
+                action: Action::Push,
+            }
+            .into());
         }
         let data = data.ok_or(IngestError::Nil)?;
         let size_bytes = data.encoded_len();
@@ -154,10 +161,24 @@ impl Ingest {
         let Ready { cid, body, summary } = ready;
         // The labels are wanted after the summary is given away; without listeners the copy is not made.
         let labels = (self.0.events.figures().0 > 0).then(|| labels_of(&summary));
-        let record = NewRecord { cid, body: Bytes::from(body), summary };
-        let put = self.0.store.put_record(record).await.map_err(IngestError::Store)?;
-        self.0.events.emit(EventType::RecordPushed, cid.to_string(), || labels.unwrap_or_default());
-        Ok(Admitted { cid, inserted: put.inserted })
+        let record = NewRecord {
+            cid,
+            body: Bytes::from(body),
+            summary,
+        };
+        let put = self
+            .0
+            .store
+            .put_record(record)
+            .await
+            .map_err(IngestError::Store)?;
+        self.0.events.emit(EventType::RecordPushed, cid.to_string(), || {
+            labels.unwrap_or_default()
+        });
+        Ok(Admitted {
+            cid,
+            inserted: put.inserted,
+        })
     }
 
     /// Everything about a record that needs no waiting.
@@ -168,12 +189,18 @@ impl Ingest {
         let body = to_canonical(&data).map_err(IngestError::NotJson)?;
         let facts = Facts::read(&data).map_err(IngestError::Unreadable)?;
         if let Check::Builtin(validator) = self.0.check {
-            let report: Report = validator.validate(&data, &facts.schema_version).map_err(IngestError::NoSchema)?;
+            let report: Report = validator
+                .validate(&data, &facts.schema_version)
+                .map_err(IngestError::NoSchema)?;
             if !report.is_valid() {
                 return Err(IngestError::Invalid(report.entries()));
             }
         }
-        Ok(Ready { cid: RecordCid::of(&body), body, summary: Summary::from(&facts) })
+        Ok(Ready {
+            cid: RecordCid::of(&body),
+            body,
+            summary: Summary::from(&facts),
+        })
     }
 
     /// Hangs one referrer on a record; when this returns, it is on disk.
@@ -187,12 +214,25 @@ impl Ingest {
         permit: &Permit,
     ) -> Result<RecordCid, ReferrerError> {
         if !permit.is_for(Action::PushReferrer) {
-            return Err(Denied { caller: permit.caller().clone(), action: Action::PushReferrer }.into());
+            return Err(Denied {
+                caller: permit.caller().clone(),
+                action: Action::PushReferrer,
+            }
+            .into());
         }
         let body = referrer.to_canonical().map_err(ReferrerError::NotJson)?;
         let cid = RecordCid::of(&body);
-        let new = NewReferrer { record, cid, kind: referrer.kind.clone(), body: Bytes::from(body) };
-        self.0.store.put_referrer(new).await.map_err(ReferrerError::Store)?;
+        let new = NewReferrer {
+            record,
+            cid,
+            kind: referrer.kind.clone(),
+            body: Bytes::from(body),
+        };
+        self.0
+            .store
+            .put_referrer(new)
+            .await
+            .map_err(ReferrerError::Store)?;
         Ok(cid)
     }
 
@@ -220,5 +260,9 @@ pub enum ReferrerError {
 /// A record's labels as text, in record order.
 #[must_use]
 pub fn labels_of(summary: &Summary) -> Vec<String> {
-    summary.labels().into_iter().map(|label| label.as_str().to_owned()).collect()
+    summary
+        .labels()
+        .into_iter()
+        .map(|label| label.as_str().to_owned())
+        .collect()
 }

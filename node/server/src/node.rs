@@ -75,7 +75,12 @@ impl Node {
         let mut metrics = Metrics::new().context("embedded descriptors do not decode")?;
         metrics.watch(store.clone(), events.clone());
 
-        let api = Api { policy: policy.clone(), ingest: ingest.clone(), store: store.clone(), events: events.clone() };
+        let api = Api {
+            policy: policy.clone(),
+            ingest: ingest.clone(),
+            store: store.clone(),
+            events: events.clone(),
+        };
         let routes = api::routes(&api, health.clone(), &config.connection)?;
         let layer = CallLayer::new(metrics.methods(), Limits::new(&config.rate_limit));
         let stop = CancellationToken::new();
@@ -84,7 +89,10 @@ impl Node {
             None => None,
             Some(listener) => {
                 let address = listener.local_addr()?;
-                runtime::spawn("metrics", serve_metrics(listener, Arc::new(metrics), stop.clone()));
+                runtime::spawn(
+                    "metrics",
+                    serve_metrics(listener, Arc::new(metrics), stop.clone()),
+                );
                 Some(address)
             }
         };
@@ -92,9 +100,14 @@ impl Node {
             runtime::spawn("health", serve_health(listener, health.clone(), stop.clone()));
         }
 
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<Result<Vec<_>, _>>()?;
         let incoming = select_all(
-            listeners.into_iter().map(|listener| TcpIncoming::from(listener).with_nodelay(Some(true))),
+            listeners
+                .into_iter()
+                .map(|listener| TcpIncoming::from(listener).with_nodelay(Some(true))),
         );
         let connection = &config.connection;
         let server = Server::builder()
@@ -113,11 +126,26 @@ impl Node {
                 tracing::error!(component = "grpc", %error, "server ended");
             }
         });
-        runtime::spawn("readiness", watch_readiness(store.clone(), health.clone(), stop.clone()));
+        runtime::spawn(
+            "readiness",
+            watch_readiness(store.clone(), health.clone(), stop.clone()),
+        );
         if config.startup_record {
-            runtime::spawn("startup-record", startup_record::publish(store.clone(), ingest, policy, clock));
+            runtime::spawn(
+                "startup-record",
+                startup_record::publish(store.clone(), ingest, policy, clock),
+            );
         }
-        Ok(Self { addresses, metrics_address, store, events, health, stop, serving, opened })
+        Ok(Self {
+            addresses,
+            metrics_address,
+            store,
+            events,
+            health,
+            stop,
+            serving,
+            opened,
+        })
     }
 
     /// Where the API listens.
@@ -161,7 +189,10 @@ impl Node {
             tracing::warn!(component = "grpc", "calls did not end in {DRAIN:?} and were cut");
             self.serving.abort();
         }
-        self.store.close().await.context("the store did not close in order")
+        self.store
+            .close()
+            .await
+            .context("the store did not close in order")
     }
 }
 
@@ -204,7 +235,10 @@ async fn watch_readiness(store: Store, health: Health, stop: CancellationToken) 
 async fn bind_all(key: &str, address: &str) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     let mut port = None;
-    for mut wanted in config::resolve(address).await.map_err(|problem| anyhow!("{key}: {problem}"))? {
+    for mut wanted in config::resolve(address)
+        .await
+        .map_err(|problem| anyhow!("{key}: {problem}"))?
+    {
         // Port 0 means any, but the same one on every address of a name.
         if wanted.port() == 0 {
             wanted.set_port(port.unwrap_or(0));
@@ -223,7 +257,11 @@ async fn bind_all(key: &str, address: &str) -> anyhow::Result<Vec<TcpListener>> 
             }
         }
     }
-    if listeners.is_empty() { Err(anyhow!("{key}: {address:?} has no address to listen on")) } else { Ok(listeners) }
+    if listeners.is_empty() {
+        Err(anyhow!("{key}: {address:?} has no address to listen on"))
+    } else {
+        Ok(listeners)
+    }
 }
 
 async fn bind_optional(key: &str, address: Option<&str>) -> anyhow::Result<Option<TcpListener>> {

@@ -89,8 +89,14 @@ impl RemoteSchema {
     /// # Errors
     /// [`RemoteSchemaError::Client`].
     pub fn new(base: &str) -> Result<Self, RemoteSchemaError> {
-        let client = reqwest::Client::builder().timeout(TIME_LIMIT).build().map_err(RemoteSchemaError::Client)?;
-        Ok(Self { base: base.to_owned(), client })
+        let client = reqwest::Client::builder()
+            .timeout(TIME_LIMIT)
+            .build()
+            .map_err(RemoteSchemaError::Client)?;
+        Ok(Self {
+            base: base.to_owned(),
+            client,
+        })
     }
 
     /// The errors and warnings of a record, empty when it is valid.
@@ -98,10 +104,23 @@ impl RemoteSchema {
     /// # Errors
     /// [`RemoteSchemaError`] when the server gives no verdict.
     pub async fn errors_of(&self, version: &str, json: &[u8]) -> Result<Vec<String>, RemoteSchemaError> {
-        let url = format!("{}/api/{version}/validate/object/record?missing_recommended=true", self.base);
-        let network = |source| RemoteSchemaError::Network { url: url.clone(), source };
-        let odd = |what: String| RemoteSchemaError::Answer { url: url.clone(), what };
-        let request = self.client.post(&url).header("content-type", "application/json").body(json.to_vec());
+        let url = format!(
+            "{}/api/{version}/validate/object/record?missing_recommended=true",
+            self.base
+        );
+        let network = |source| RemoteSchemaError::Network {
+            url: url.clone(),
+            source,
+        };
+        let odd = |what: String| RemoteSchemaError::Answer {
+            url: url.clone(),
+            what,
+        };
+        let request = self
+            .client
+            .post(&url)
+            .header("content-type", "application/json")
+            .body(json.to_vec());
         let mut answer = request.send().await.map_err(network)?;
         if answer.status() != reqwest::StatusCode::OK {
             return Err(odd(answer.status().to_string()));
@@ -113,11 +132,14 @@ impl RemoteSchema {
             }
             text.extend_from_slice(&chunk);
         }
-        let verdict: Verdict = serde_json::from_slice(&text).map_err(|error| odd(format!("no verdict ({error})")))?;
+        let verdict: Verdict =
+            serde_json::from_slice(&text).map_err(|error| odd(format!("no verdict ({error})")))?;
         if verdict.errors.is_empty() {
             return Ok(Vec::new());
         }
         let errors = verdict.errors.iter().map(|entry| entry.text("ERROR"));
-        Ok(errors.chain(verdict.warnings.iter().map(|entry| entry.text("WARNING"))).collect())
+        Ok(errors
+            .chain(verdict.warnings.iter().map(|entry| entry.text("WARNING")))
+            .collect())
     }
 }

@@ -18,14 +18,20 @@ pub fn system_clock() -> Clock {
 /// Time since 1970 by the machine's clock; zero before.
 #[must_use]
 pub fn since_epoch() -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "the clock of the process is read here and nowhere else")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock of the process is read here and nowhere else"
+    )]
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A moment to measure from.
 #[must_use]
 pub fn moment() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "the clock of the process is read here and nowhere else")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock of the process is read here and nowhere else"
+    )]
     Instant::now()
 }
 
@@ -35,11 +41,16 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     use futures_util::FutureExt as _;
-    let guarded = std::panic::AssertUnwindSafe(task).catch_unwind().map(move |ended| {
-        if ended.is_err() {
-            tracing::error!(component = "runtime", task = name, "task panicked");
-        }
-    });
-    #[expect(clippy::disallowed_methods, reason = "tasks are spawned here and nowhere else")]
+    let guarded = std::panic::AssertUnwindSafe(task)
+        .catch_unwind()
+        .map(move |ended| {
+            if ended.is_err() {
+                tracing::error!(component = "runtime", task = name, "task panicked");
+            }
+        });
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tasks are spawned here and nowhere else"
+    )]
     tokio::spawn(guarded)
 }

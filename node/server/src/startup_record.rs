@@ -35,7 +35,10 @@ The node answers gRPC (package `agntcy.dir`) on its API address. Reflection is o
 /// Stores the record unless one of this name and version is there.
 pub async fn publish(store: Store, ingest: Ingest, policy: Policy, clock: Clock) {
     let version = env!("CARGO_PKG_VERSION");
-    if !store.resolve(&[NamePattern::new(NAME)], Some(&VersionRule::new(version))).is_empty() {
+    if !store
+        .resolve(&[NamePattern::new(NAME)], Some(&VersionRule::new(version)))
+        .is_empty()
+    {
         return;
     }
     let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(clock()))
@@ -65,7 +68,10 @@ pub async fn publish(store: Store, ingest: Ingest, policy: Policy, clock: Clock)
 }
 
 fn document(version: &str, created_at: &str) -> serde_json::Value {
-    let digest: String = Sha256::digest(SKILL).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(SKILL)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     json!({
         "name": NAME,
         "version": version,

@@ -49,7 +49,10 @@ impl<S> Layer<S> for CallLayer {
     type Service = CallService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallService { inner, around: Arc::clone(&self.0) }
+        CallService {
+            inner,
+            around: Arc::clone(&self.0),
+        }
     }
 }
 
@@ -74,7 +77,10 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let peer = request
+            .extensions()
+            .get::<TcpConnectInfo>()
+            .and_then(TcpConnectInfo::remote_addr);
         let path = request.uri().path();
         let Some(method) = self.around.methods.get(path).cloned() else {
             if is_reflection(path) {
@@ -84,15 +90,28 @@ where
             return Box::pin(std::future::ready(Ok(answer)));
         };
         let caller = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
-        if self.around.limits.as_ref().is_some_and(|limits| !limits.admit(path, caller)) {
+        if self
+            .around
+            .limits
+            .as_ref()
+            .is_some_and(|limits| !limits.admit(path, caller))
+        {
             let text = format!(
                 "{path} is rejected by grpc_ratelimit middleware, please retry later. rpc error: code = ResourceExhausted \
                  desc = rate limit exceeded"
             );
-            return Box::pin(std::future::ready(Ok(Status::resource_exhausted(text).into_http())));
+            return Box::pin(std::future::ready(Ok(
+                Status::resource_exhausted(text).into_http()
+            )));
         }
         let call = Call::start(method, peer, request.headers());
-        let request = request.map(|body| Body::new(Counted { body, frames: FrameCounter::default(), method: Arc::clone(&call.method) }));
+        let request = request.map(|body| {
+            Body::new(Counted {
+                body,
+                frames: FrameCounter::default(),
+                method: Arc::clone(&call.method),
+            })
+        });
         let serving = match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
             Ok(serving) => serving,
             Err(_) => return Box::pin(std::future::ready(Ok(call.answer(panicked().into_http())))),
@@ -108,14 +127,20 @@ where
 }
 
 fn panicked() -> Status {
-    tracing::error!(component = "grpc", "a handler panicked; the call was answered with INTERNAL");
+    tracing::error!(
+        component = "grpc",
+        "a handler panicked; the call was answered with INTERNAL"
+    );
     Status::internal("internal server error")
 }
 
 fn is_reflection(path: &str) -> bool {
-    ["/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix))
+    [
+        "/grpc.reflection.v1.ServerReflection/",
+        "/grpc.reflection.v1alpha.ServerReflection/",
+    ]
+    .iter()
+    .any(|prefix| path.starts_with(prefix))
 }
 
 fn no_such_method(path: &str, methods: &HashMap<String, Arc<Method>>) -> Status {
@@ -146,7 +171,13 @@ struct LogFacts {
 impl Call {
     fn start(method: Arc<Method>, peer: Option<SocketAddr>, headers: &HeaderMap) -> Self {
         method.started.inc();
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
+        };
         // Probes would drown everything else.
         let logged = method.service != "grpc.health.v1.Health" && tracing::enabled!(tracing::Level::ERROR);
         let log = logged.then(|| LogFacts {
@@ -168,7 +199,11 @@ impl Call {
                 "started call"
             );
         }
-        Self { method, start: moment(), log }
+        Self {
+            method,
+            start: moment(),
+            log,
+        }
     }
 
     /// Ties the call to its answer, whose end will be the call's.
@@ -176,7 +211,11 @@ impl Call {
         let (mut parts, body) = response.into_parts();
         // An answer that is only a status has it in the headers.
         let early = Status::from_header_map(&parts.headers).map(|status| reword(status, &mut parts.headers));
-        let mut tied = Answer { body, frames: FrameCounter::default(), call: Some(self) };
+        let mut tied = Answer {
+            body,
+            frames: FrameCounter::default(),
+            call: Some(self),
+        };
         if let Some(status) = early {
             tied.end(&status);
         }
@@ -249,7 +288,10 @@ impl HttpBody for Counted {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
@@ -288,9 +330,13 @@ impl HttpBody for Answer {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
-        let Ok(polled) = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(context))) else {
+        let Ok(polled) = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(context)))
+        else {
             let status = panicked();
             this.end(&status);
             // What panicked is not asked again.
@@ -312,7 +358,8 @@ impl HttpBody for Answer {
                 }
                 match frame.into_trailers() {
                     Ok(mut trailers) => {
-                        let status = Status::from_header_map(&trailers).unwrap_or_else(|| Status::unknown("no status"));
+                        let status = Status::from_header_map(&trailers)
+                            .unwrap_or_else(|| Status::unknown("no status"));
                         let status = reword(status, &mut trailers);
                         this.end(&status);
                         Poll::Ready(Some(Ok(Frame::trailers(trailers))))

@@ -28,10 +28,14 @@ impl EventService for EventsApi {
 
     async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
         self.0.policy.permit(Caller::Anonymous, Action::Listen)?;
-        let subscription = self.0.events.subscribe(request.into_inner()).map_err(|error| match error {
-            SubscribeError::Full => Status::resource_exhausted(error.to_string()),
-            SubscribeError::TooManyFilters(_) => Status::invalid_argument(error.to_string()),
-        })?;
+        let subscription = self
+            .0
+            .events
+            .subscribe(request.into_inner())
+            .map_err(|error| match error {
+                SubscribeError::Full => Status::resource_exhausted(error.to_string()),
+                SubscribeError::TooManyFilters(_) => Status::invalid_argument(error.to_string()),
+            })?;
         let events = unfold(subscription, |mut subscription| async move {
             let event = subscription.next().await?;
             Some((Ok(ListenResponse { event: Some(event) }), subscription))

@@ -15,7 +15,9 @@ impl FrameCounter {
         let mut messages = 0;
         while !bytes.is_empty() {
             if self.body_left > 0 {
-                let skip = usize::try_from(self.body_left).unwrap_or(usize::MAX).min(bytes.len());
+                let skip = usize::try_from(self.body_left)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
                 self.body_left -= skip as u64;
                 bytes = bytes.get(skip..).unwrap_or_default();
                 continue;

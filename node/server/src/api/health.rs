@@ -29,7 +29,11 @@ impl State {
         } else {
             *self.components.get(name)?
         };
-        Some(if serving && !self.draining { ServingStatus::Serving } else { ServingStatus::NotServing })
+        Some(if serving && !self.draining {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        })
     }
 }
 
@@ -38,12 +42,16 @@ impl Health {
     #[must_use]
     pub fn new(components: &[&'static str]) -> Self {
         let components = components.iter().map(|name| (*name, false)).collect();
-        Self(watch::Sender::new(State { components, draining: false }))
+        Self(watch::Sender::new(State {
+            components,
+            draining: false,
+        }))
     }
 
     /// A component became ready or stopped being so.
     pub fn set(&self, component: &'static str, ready: bool) {
-        self.0.send_if_modified(|state| state.components.insert(component, ready) != Some(ready));
+        self.0
+            .send_if_modified(|state| state.components.insert(component, ready) != Some(ready));
     }
 
     /// The node is stopping: nothing serves any more.
@@ -55,27 +63,43 @@ impl Health {
     #[must_use]
     pub fn failing(&self) -> Vec<&'static str> {
         let state = self.0.borrow();
-        let failing = state.components.iter().filter(|(_, ready)| !**ready).map(|(name, _)| *name);
+        let failing = state
+            .components
+            .iter()
+            .filter(|(_, ready)| !**ready)
+            .map(|(name, _)| *name);
         failing.chain(state.draining.then_some("draining")).collect()
     }
 }
 
 #[tonic::async_trait]
 impl health_server::Health for Health {
-    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
         let status = self.0.borrow().of(&request.get_ref().service);
         let status = status.ok_or_else(|| Status::not_found("unknown service"))?;
-        Ok(Response::new(HealthCheckResponse { status: status.into() }))
+        Ok(Response::new(HealthCheckResponse {
+            status: status.into(),
+        }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let name = request.into_inner().service;
         let mut last = None;
         let changes = WatchStream::new(self.0.subscribe()).filter_map(move |state| {
             let status = state.of(&name).unwrap_or(ServingStatus::ServiceUnknown);
-            (last.replace(status) != Some(status)).then(|| Ok(HealthCheckResponse { status: status.into() }))
+            (last.replace(status) != Some(status)).then(|| {
+                Ok(HealthCheckResponse {
+                    status: status.into(),
+                })
+            })
         });
         Ok(Response::new(Box::pin(changes)))
     }
@@ -90,11 +114,17 @@ mod tests {
         let health = Health::new(&["store", "routing"]);
         assert_eq!(health.0.borrow().of(""), Some(ServingStatus::NotServing));
         health.set("store", true);
-        assert_eq!((health.0.borrow().of(""), health.0.borrow().of("store")), (Some(ServingStatus::NotServing), Some(ServingStatus::Serving)));
+        assert_eq!(
+            (health.0.borrow().of(""), health.0.borrow().of("store")),
+            (Some(ServingStatus::NotServing), Some(ServingStatus::Serving))
+        );
         health.set("routing", true);
         assert_eq!(health.0.borrow().of(""), Some(ServingStatus::Serving));
         assert_eq!(health.0.borrow().of("nope"), None);
         health.drain();
-        assert_eq!((health.0.borrow().of(""), health.failing()), (Some(ServingStatus::NotServing), vec!["draining"]));
+        assert_eq!(
+            (health.0.borrow().of(""), health.failing()),
+            (Some(ServingStatus::NotServing), vec!["draining"])
+        );
     }
 }

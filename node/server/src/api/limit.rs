@@ -42,7 +42,10 @@ impl Limits {
             return None;
         }
         let keyed = |quota| PerCaller::new(quota, HashMapStateStore::default(), MonotonicClock);
-        let methods = config.methods.iter().filter_map(|(name, rate)| Some((name.clone(), bucket(*rate, keyed)?)));
+        let methods = config
+            .methods
+            .iter()
+            .filter_map(|(name, rate)| Some((name.clone(), bucket(*rate, keyed)?)));
         Some(Self {
             methods: methods.collect(),
             per_client: bucket(config.per_client, keyed),
@@ -87,7 +90,8 @@ fn bucket<L>(rate: Rate, make: impl Fn(Quota) -> L) -> Option<Bucket<L>> {
         return None;
     }
     let pause = Duration::try_from_secs_f64(1.0 / rate.per_second).unwrap_or(Duration::MAX);
-    let quota = NonZeroU32::new(rate.burst).and_then(|burst| Some(Quota::with_period(pause)?.allow_burst(burst)));
+    let quota =
+        NonZeroU32::new(rate.burst).and_then(|burst| Some(Quota::with_period(pause)?.allow_burst(burst)));
     Some(quota.map_or(Bucket::Nothing, |quota| Bucket::Limited(make(quota))))
 }
 
@@ -96,28 +100,79 @@ mod tests {
     use super::*;
 
     fn limits(global: Rate, per_client: Rate, methods: &[(&str, Rate)]) -> Limits {
-        let methods = methods.iter().map(|(name, rate)| ((*name).to_owned(), *rate)).collect();
-        Limits::new(&RateLimit { enabled: true, global, per_client, methods }).unwrap()
+        let methods = methods
+            .iter()
+            .map(|(name, rate)| ((*name).to_owned(), *rate))
+            .collect();
+        Limits::new(&RateLimit {
+            enabled: true,
+            global,
+            per_client,
+            methods,
+        })
+        .unwrap()
     }
 
     fn admitted(limits: &Limits, method: &str, caller: u8) -> usize {
-        (0..10).filter(|_| limits.admit(method, IpAddr::from([127, 0, 0, caller]))).count()
+        (0..10)
+            .filter(|_| limits.admit(method, IpAddr::from([127, 0, 0, caller])))
+            .count()
     }
 
-    const SLOW: Rate = Rate { per_second: 0.001, burst: 3 };
+    const SLOW: Rate = Rate {
+        per_second: 0.001,
+        burst: 3,
+    };
 
     #[test]
     fn a_method_limit_wins_then_the_caller_then_the_global_one() {
-        let all = limits(Rate { per_second: 0.001, burst: 5 }, SLOW, &[("/a", Rate { per_second: 0.001, burst: 1 })]);
-        assert_eq!((admitted(&all, "/a", 1), admitted(&all, "/b", 1), admitted(&all, "/b", 2)), (1, 3, 3));
+        let all = limits(
+            Rate {
+                per_second: 0.001,
+                burst: 5,
+            },
+            SLOW,
+            &[(
+                "/a",
+                Rate {
+                    per_second: 0.001,
+                    burst: 1,
+                },
+            )],
+        );
+        assert_eq!(
+            (
+                admitted(&all, "/a", 1),
+                admitted(&all, "/b", 1),
+                admitted(&all, "/b", 2)
+            ),
+            (1, 3, 3)
+        );
         let global = limits(SLOW, Rate::default(), &[]);
         assert_eq!((admitted(&global, "/a", 1), admitted(&global, "/a", 2)), (3, 0));
     }
 
     #[test]
     fn zero_means_no_limit_and_a_rate_without_a_burst_rejects() {
-        assert_eq!(admitted(&limits(Rate::default(), Rate::default(), &[]), "/a", 1), 10);
-        assert_eq!(admitted(&limits(Rate { per_second: 5.0, burst: 0 }, Rate::default(), &[]), "/a", 1), 0);
+        assert_eq!(
+            admitted(&limits(Rate::default(), Rate::default(), &[]), "/a", 1),
+            10
+        );
+        assert_eq!(
+            admitted(
+                &limits(
+                    Rate {
+                        per_second: 5.0,
+                        burst: 0
+                    },
+                    Rate::default(),
+                    &[]
+                ),
+                "/a",
+                1
+            ),
+            0
+        );
         assert!(Limits::new(&RateLimit::default()).is_none());
     }
 }

@@ -53,7 +53,9 @@ pub fn routes(api: &Api, health: health::Health, limits: &Connection) -> anyhow:
     let (receive, send) = (limits.max_recv_msg_size_bytes, limits.max_send_msg_size_bytes);
     macro_rules! limited {
         ($server:expr) => {
-            $server.max_decoding_message_size(receive).max_encoding_message_size(send)
+            $server
+                .max_decoding_message_size(receive)
+                .max_encoding_message_size(send)
         };
     }
     let reflection = || {
@@ -63,8 +65,12 @@ pub fn routes(api: &Api, health: health::Health, limits: &Connection) -> anyhow:
     };
     let mut routes = Routes::builder();
     routes
-        .add_service(limited!(StoreServiceServer::new(store::StoreApi::new(Arc::clone(&api)))))
-        .add_service(limited!(EventServiceServer::new(events::EventsApi::new(Arc::clone(&api)))))
+        .add_service(limited!(StoreServiceServer::new(store::StoreApi::new(
+            Arc::clone(&api)
+        ))))
+        .add_service(limited!(EventServiceServer::new(events::EventsApi::new(
+            Arc::clone(&api)
+        ))))
         .add_service(limited!(NamingServiceServer::new(naming::NamingApi::new(api))))
         .add_service(limited!(SyncServiceServer::new(pending::Pending)))
         .add_service(limited!(RoutingServiceServer::new(pending::Pending)))

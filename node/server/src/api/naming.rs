@@ -31,7 +31,9 @@ impl NamingApi {
         }
         let version = version.filter(|version| !version.is_empty());
         if name.len() + version.as_ref().map_or(0, String::len) > MAX_TEXT_BYTES {
-            return Err(Status::invalid_argument(format!("name and version exceed {MAX_TEXT_BYTES} bytes")));
+            return Err(Status::invalid_argument(format!(
+                "name and version exceed {MAX_TEXT_BYTES} bytes"
+            )));
         }
         let store = self.0.store.clone();
         // A wildcard walks every distinct name, which is no work for an async worker.
@@ -39,17 +41,25 @@ impl NamingApi {
             let has_scheme = name.starts_with("http://") || name.starts_with("https://");
             let mut names = vec![NamePattern::new(&name)];
             if !has_scheme {
-                names.extend(["http://", "https://"].map(|scheme| NamePattern::new(&format!("{scheme}{name}"))));
+                names.extend(
+                    ["http://", "https://"].map(|scheme| NamePattern::new(&format!("{scheme}{name}"))),
+                );
             }
             let rule = version.as_deref().map(VersionRule::new);
             let found = store.resolve(&names, rule.as_ref());
             (name, version, found)
         };
-        let (name, version, found) =
-            tokio::task::spawn_blocking(search).await.map_err(|_| Status::internal("internal server error"))?;
+        let (name, version, found) = tokio::task::spawn_blocking(search)
+            .await
+            .map_err(|_| Status::internal("internal server error"))?;
         if found.is_empty() {
-            let version = version.map(|version| format!(" and version {}", go_quoted(&version))).unwrap_or_default();
-            return Err(Status::not_found(format!("no record found with name {}{version}", go_quoted(&name))));
+            let version = version
+                .map(|version| format!(" and version {}", go_quoted(&version)))
+                .unwrap_or_default();
+            return Err(Status::not_found(format!(
+                "no record found with name {}{version}",
+                go_quoted(&name)
+            )));
         }
         let reference = |named: dirnode_store::Named| NamedRecordRef {
             name: named.name,
@@ -96,7 +106,8 @@ impl NamingService for NamingApi {
         let request = request.into_inner();
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         if given(request.cid).is_none() {
-            let name = given(request.name).ok_or_else(|| Status::invalid_argument("either cid or name is required"))?;
+            let name = given(request.name)
+                .ok_or_else(|| Status::invalid_argument("either cid or name is required"))?;
             self.find(name, request.version).await?;
         }
         Ok(Response::new(GetVerificationInfoResponse {

@@ -18,26 +18,40 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct Pending;
 
 fn not_served<T>(what: &str) -> Result<Response<T>, Status> {
-    Err(Status::unimplemented(format!("{what} is not served by this release of dirnode")))
+    Err(Status::unimplemented(format!(
+        "{what} is not served by this release of dirnode"
+    )))
 }
 
 #[tonic::async_trait]
 impl sync::sync_service_server::SyncService for Pending {
     type ListSyncsStream = Answers<sync::ListSyncsItem>;
 
-    async fn create_sync(&self, _: Request<sync::CreateSyncRequest>) -> Result<Response<sync::CreateSyncResponse>, Status> {
+    async fn create_sync(
+        &self,
+        _: Request<sync::CreateSyncRequest>,
+    ) -> Result<Response<sync::CreateSyncResponse>, Status> {
         not_served("replication between directories (SyncService/CreateSync)")
     }
 
-    async fn list_syncs(&self, _: Request<sync::ListSyncsRequest>) -> Result<Response<Self::ListSyncsStream>, Status> {
+    async fn list_syncs(
+        &self,
+        _: Request<sync::ListSyncsRequest>,
+    ) -> Result<Response<Self::ListSyncsStream>, Status> {
         not_served("replication between directories (SyncService/ListSyncs)")
     }
 
-    async fn get_sync(&self, _: Request<sync::GetSyncRequest>) -> Result<Response<sync::GetSyncResponse>, Status> {
+    async fn get_sync(
+        &self,
+        _: Request<sync::GetSyncRequest>,
+    ) -> Result<Response<sync::GetSyncResponse>, Status> {
         not_served("replication between directories (SyncService/GetSync)")
     }
 
-    async fn delete_sync(&self, _: Request<sync::DeleteSyncRequest>) -> Result<Response<sync::DeleteSyncResponse>, Status> {
+    async fn delete_sync(
+        &self,
+        _: Request<sync::DeleteSyncRequest>,
+    ) -> Result<Response<sync::DeleteSyncResponse>, Status> {
         not_served("replication between directories (SyncService/DeleteSync)")
     }
 
@@ -62,7 +76,10 @@ impl routing::routing_service_server::RoutingService for Pending {
         not_served("announcing records to the network (RoutingService/Unpublish)")
     }
 
-    async fn search(&self, _: Request<routing::SearchRequest>) -> Result<Response<Self::SearchStream>, Status> {
+    async fn search(
+        &self,
+        _: Request<routing::SearchRequest>,
+    ) -> Result<Response<Self::SearchStream>, Status> {
         not_served("searching the network (RoutingService/Search)")
     }
 
@@ -134,10 +151,15 @@ impl search::search_service_server::SearchService for Pending {
 #[tonic::async_trait]
 impl sign::sign_service_server::SignService for Pending {
     async fn sign(&self, _: Request<sign::SignRequest>) -> Result<Response<sign::SignResponse>, Status> {
-        Err(Status::unimplemented("server-side signing not implemented - use client SDK"))
+        Err(Status::unimplemented(
+            "server-side signing not implemented - use client SDK",
+        ))
     }
 
-    async fn verify(&self, _: Request<sign::VerifyRequest>) -> Result<Response<sign::VerifyResponse>, Status> {
+    async fn verify(
+        &self,
+        _: Request<sign::VerifyRequest>,
+    ) -> Result<Response<sign::VerifyResponse>, Status> {
         not_served("verifying signatures (SignService/Verify)")
     }
 }
@@ -146,7 +168,10 @@ impl sign::sign_service_server::SignService for Pending {
 impl runtime::discovery_service_server::DiscoveryService for Pending {
     type ListWorkloadsStream = Answers<runtime::Workload>;
 
-    async fn get_workload(&self, _: Request<runtime::GetWorkloadRequest>) -> Result<Response<runtime::Workload>, Status> {
+    async fn get_workload(
+        &self,
+        _: Request<runtime::GetWorkloadRequest>,
+    ) -> Result<Response<runtime::Workload>, Status> {
         not_served("workload discovery (DiscoveryService/GetWorkload)")
     }
 

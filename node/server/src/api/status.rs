@@ -33,7 +33,11 @@ pub const CODE_NAMES: [&str; 17] = [
 /// Name of a code.
 #[must_use]
 pub fn code_name(code: Code) -> &'static str {
-    usize::try_from(i32::from(code)).ok().and_then(|index| CODE_NAMES.get(index)).copied().unwrap_or("Unknown")
+    usize::try_from(i32::from(code))
+        .ok()
+        .and_then(|index| CODE_NAMES.get(index))
+        .copied()
+        .unwrap_or("Unknown")
 }
 
 /// Code of a store failure.
@@ -64,7 +68,9 @@ impl From<IngestError> for Status {
             | IngestError::NoSchema(_)
             | IngestError::Unreadable(_) => Code::InvalidArgument,
             // The reference answers INTERNAL here, and clients see it (grpc-api §4.1, step 3).
-            IngestError::NoSchemaVersion | IngestError::NotJson(_) | IngestError::Validator(_) => Code::Internal,
+            IngestError::NoSchemaVersion | IngestError::NotJson(_) | IngestError::Validator(_) => {
+                Code::Internal
+            }
             IngestError::Denied(_) => Code::PermissionDenied,
             IngestError::Store(inner) => store_code(inner),
         };
@@ -94,7 +100,9 @@ pub fn in_network_words(status: &Status) -> Option<Status> {
         })?;
     let (found, rest) = rest.split_once(" bytes, the limit is: ")?;
     let limit = rest.strip_suffix(" bytes")?;
-    Some(Status::resource_exhausted(format!("grpc: {what} than max ({found} vs. {limit})")))
+    Some(Status::resource_exhausted(format!(
+        "grpc: {what} than max ({found} vs. {limit})"
+    )))
 }
 
 #[cfg(test)]
@@ -103,10 +111,15 @@ mod tests {
 
     #[test]
     fn oversize_is_said_as_the_network_says_it() {
-        let theirs = Status::out_of_range("Error, decoded message length too large: found 4194305 bytes, the limit is: 4194304 bytes");
+        let theirs = Status::out_of_range(
+            "Error, decoded message length too large: found 4194305 bytes, the limit is: 4194304 bytes",
+        );
         let ours = in_network_words(&theirs).unwrap();
         assert_eq!(ours.code(), Code::ResourceExhausted);
-        assert_eq!(ours.message(), "grpc: received message larger than max (4194305 vs. 4194304)");
+        assert_eq!(
+            ours.message(),
+            "grpc: received message larger than max (4194305 vs. 4194304)"
+        );
         assert!(in_network_words(&Status::out_of_range("offset beyond the end")).is_none());
     }
 

@@ -11,8 +11,8 @@ use dirnode_proto::core::v1::{Record, RecordMeta, RecordRef, RecordReferrer, Ref
 use dirnode_proto::events::v1::EventType;
 use dirnode_proto::store::v1::store_service_server::StoreService;
 use dirnode_proto::store::v1::{
-    DeleteReferrerRequest, DeleteReferrerResponse, PullReferrerRequest, PullReferrerResponse, PushReferrerRequest,
-    PushReferrerResponse,
+    DeleteReferrerRequest, DeleteReferrerResponse, PullReferrerRequest, PullReferrerResponse,
+    PushReferrerRequest, PushReferrerResponse,
 };
 use dirnode_record::referrer::{check_delete, check_pull, check_push};
 use dirnode_record::{RecordCid, Referrer, Violations, read_struct};
@@ -45,15 +45,18 @@ impl StoreApi {
         R: Future<Output = Result<A, Status>> + Send,
     {
         let state = (requests.into_inner(), Arc::clone(&self.0));
-        Response::new(Box::pin(try_unfold(state, move |(mut requests, api)| async move {
-            match requests.message().await? {
-                None => Ok(None),
-                Some(request) => {
-                    let answer = serve(Arc::clone(&api), request).await?;
-                    Ok(Some((answer, (requests, api))))
+        Response::new(Box::pin(try_unfold(
+            state,
+            move |(mut requests, api)| async move {
+                match requests.message().await? {
+                    None => Ok(None),
+                    Some(request) => {
+                        let answer = serve(Arc::clone(&api), request).await?;
+                        Ok(Some((answer, (requests, api))))
+                    }
                 }
-            }
-        })))
+            },
+        )))
     }
 }
 
@@ -63,7 +66,11 @@ fn invalid(violations: Violations) -> Status {
 
 /// The CID of a request; the text must be there, and only the exact spelling of a stored CID can name a record.
 fn required(reference: &RecordRef) -> Result<(), Status> {
-    if reference.cid.is_empty() { Err(Status::invalid_argument("record cid is required")) } else { Ok(()) }
+    if reference.cid.is_empty() {
+        Err(Status::invalid_argument("record cid is required"))
+    } else {
+        Ok(())
+    }
 }
 
 fn unknown(doing: &str, cid: &str) -> Status {
@@ -73,7 +80,9 @@ fn unknown(doing: &str, cid: &str) -> Status {
 async fn push(api: Arc<Api>, record: Record) -> Result<RecordRef, Status> {
     let permit = api.policy.permit(Caller::Anonymous, Action::Push)?;
     let admitted = api.ingest.admit(record.data, &permit).await?;
-    Ok(RecordRef { cid: admitted.cid.to_string() })
+    Ok(RecordRef {
+        cid: admitted.cid.to_string(),
+    })
 }
 
 async fn pull(api: Arc<Api>, reference: RecordRef) -> Result<Record, Status> {
@@ -81,13 +90,25 @@ async fn pull(api: Arc<Api>, reference: RecordRef) -> Result<Record, Status> {
     api.policy.permit(Caller::Anonymous, Action::Pull)?;
     required(&reference)?;
     let cid = RecordCid::parse(&reference.cid).ok_or_else(|| unknown(DOING, &reference.cid))?;
-    let Some(body) = api.store.body(cid).await.map_err(|error| store_status(DOING, &error))? else {
+    let Some(body) = api
+        .store
+        .body(cid)
+        .await
+        .map_err(|error| store_status(DOING, &error))?
+    else {
         return Err(not_a_record(&api, DOING, cid).await);
     };
-    let data = read_struct(&body)
-        .map_err(|error| Status::internal(format!("{DOING}: failed to unmarshal record for CID {cid}: {error}")))?;
+    let data = read_struct(&body).map_err(|error| {
+        Status::internal(format!(
+            "{DOING}: failed to unmarshal record for CID {cid}: {error}"
+        ))
+    })?;
     if api.events.figures().0 > 0 {
-        let row = api.store.record(cid).await.map_err(|error| store_status(DOING, &error))?;
+        let row = api
+            .store
+            .record(cid)
+            .await
+            .map_err(|error| store_status(DOING, &error))?;
         api.events.emit(EventType::RecordPulled, reference.cid, || {
             row.map(|row| labels_of(&row.summary)).unwrap_or_default()
         });
@@ -99,7 +120,9 @@ async fn pull(api: Arc<Api>, reference: RecordRef) -> Result<Record, Status> {
 /// A CID that is no record's: unknown, or that of a referrer, which the network answers with `INTERNAL`.
 async fn not_a_record(api: &Api, doing: &str, cid: RecordCid) -> Status {
     match api.store.referrer_body(cid).await {
-        Ok(Some(_)) => Status::internal(format!("{doing}: {cid} is a referrer, not a record; ask for it with PullReferrer")),
+        Ok(Some(_)) => Status::internal(format!(
+            "{doing}: {cid} is a referrer, not a record; ask for it with PullReferrer"
+        )),
         _ => unknown(doing, &cid.to_string()),
     }
 }
@@ -109,7 +132,12 @@ async fn lookup(api: Arc<Api>, reference: RecordRef) -> Result<RecordMeta, Statu
     api.policy.permit(Caller::Anonymous, Action::Lookup)?;
     required(&reference)?;
     let cid = RecordCid::parse(&reference.cid).ok_or_else(|| unknown(DOING, &reference.cid))?;
-    let Some(row) = api.store.record(cid).await.map_err(|error| store_status(DOING, &error))? else {
+    let Some(row) = api
+        .store
+        .record(cid)
+        .await
+        .map_err(|error| store_status(DOING, &error))?
+    else {
         return Err(not_a_record(&api, DOING, cid).await);
     };
     api.store.touch(cid, Usage::Lookup);
@@ -120,12 +148,23 @@ async fn lookup(api: Arc<Api>, reference: RecordRef) -> Result<RecordMeta, Statu
         ("oasf-version", &summary.schema_version),
         ("previous-cid", &summary.previous_record_cid),
     ];
-    let mut annotations: HashMap<String, String> =
-        own.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value.clone())).collect();
+    let mut annotations: HashMap<String, String> = own
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .collect();
     annotations.extend(summary.annotations);
-    let schema_version =
-        if summary.schema_version.is_empty() { "0.7.0".to_owned() } else { summary.schema_version };
-    Ok(RecordMeta { cid: reference.cid, annotations, schema_version, created_at: summary.created_at })
+    let schema_version = if summary.schema_version.is_empty() {
+        "0.7.0".to_owned()
+    } else {
+        summary.schema_version
+    };
+    Ok(RecordMeta {
+        cid: reference.cid,
+        annotations,
+        schema_version,
+        created_at: summary.created_at,
+    })
 }
 
 async fn delete(api: &Api, reference: RecordRef) -> Result<(), Status> {
@@ -133,7 +172,10 @@ async fn delete(api: &Api, reference: RecordRef) -> Result<(), Status> {
     required(&reference)?;
     // A text that is no CID names nothing that could be here: deleted it is.
     if let Some(cid) = RecordCid::parse(&reference.cid) {
-        api.store.delete_record(cid).await.map_err(|error| store_status("failed to delete record", &error))?;
+        api.store
+            .delete_record(cid)
+            .await
+            .map_err(|error| store_status("failed to delete record", &error))?;
     }
     api.events.emit(EventType::RecordDeleted, reference.cid, Vec::new);
     Ok(())
@@ -183,19 +225,33 @@ struct Walk {
 async fn start_walk(api: &Api, request: PullReferrerRequest) -> Result<Option<Walk>, Status> {
     let record = request.record_ref.map(|reference| reference.cid);
     let referrer = request.referrer_ref.map(|reference| reference.cid);
-    check_pull(record.as_deref(), request.referrer_type.as_deref(), referrer.as_deref()).map_err(invalid)?;
+    check_pull(
+        record.as_deref(),
+        request.referrer_type.as_deref(),
+        referrer.as_deref(),
+    )
+    .map_err(invalid)?;
     api.policy.permit(Caller::Anonymous, Action::PullReferrer)?;
     let record = record.unwrap_or_default();
-    let Some(cid) = RecordCid::parse(&record) else { return Ok(None) };
+    let Some(cid) = RecordCid::parse(&record) else {
+        return Ok(None);
+    };
     let rows = match api.store.referrers(cid).await {
         Ok(Some(rows)) => rows,
         Ok(None) => return Ok(None),
         Err(error) => return Err(store_status("failed to walk referrers", &error)),
     };
     let Some(filter) = filter_of(request.referrer_type, referrer) else {
-        return Ok(Some(Walk { record, rest: VecDeque::new() }));
+        return Ok(Some(Walk {
+            record,
+            rest: VecDeque::new(),
+        }));
     };
-    let rest = rows.iter().filter(|row| filter.takes(row)).map(|row| row.cid).collect();
+    let rest = rows
+        .iter()
+        .filter(|row| filter.takes(row))
+        .map(|row| row.cid)
+        .collect();
     Ok(Some(Walk { record, rest }))
 }
 
@@ -222,7 +278,9 @@ async fn read_referrer(api: &Api, record: &str, cid: RecordCid) -> Option<Record
         .ok()?;
     Some(RecordReferrer {
         r#type: referrer.kind,
-        record_ref: Some(RecordRef { cid: referrer.record_cid.unwrap_or_else(|| record.to_owned()) }),
+        record_ref: Some(RecordRef {
+            cid: referrer.record_cid.unwrap_or_else(|| record.to_owned()),
+        }),
         annotations: referrer.annotations.into_iter().collect(),
         created_at: referrer.created_at,
         data: referrer.data,
@@ -246,13 +304,20 @@ async fn next_referrer(mut state: Pulling) -> Result<Option<(PullReferrerRespons
         if let Some(walk) = &mut state.walk {
             if let Some(cid) = walk.rest.pop_front() {
                 if let Some(referrer) = read_referrer(&state.api, &walk.record, cid).await {
-                    return Ok(Some((PullReferrerResponse { referrer: Some(referrer) }, state)));
+                    return Ok(Some((
+                        PullReferrerResponse {
+                            referrer: Some(referrer),
+                        },
+                        state,
+                    )));
                 }
                 continue;
             }
             state.walk = None;
         }
-        let Some(request) = state.requests.message().await? else { return Ok(None) };
+        let Some(request) = state.requests.message().await? else {
+            return Ok(None);
+        };
         state.walk = start_walk(&state.api, request).await?;
         if state.walk.is_none() {
             // An unknown record: one answer without a referrer, and the stream is over (grpc-api §4.6).
@@ -262,10 +327,18 @@ async fn next_referrer(mut state: Pulling) -> Result<Option<(PullReferrerRespons
     }
 }
 
-async fn delete_referrer(api: Arc<Api>, request: DeleteReferrerRequest) -> Result<DeleteReferrerResponse, Status> {
+async fn delete_referrer(
+    api: Arc<Api>,
+    request: DeleteReferrerRequest,
+) -> Result<DeleteReferrerResponse, Status> {
     let record = request.record.map(|reference| reference.cid);
     let referrer = request.referrer_ref.map(|reference| reference.cid);
-    check_delete(record.as_deref(), referrer.as_deref(), request.referrer_type.as_deref()).map_err(invalid)?;
+    check_delete(
+        record.as_deref(),
+        referrer.as_deref(),
+        request.referrer_type.as_deref(),
+    )
+    .map_err(invalid)?;
     api.policy.permit(Caller::Anonymous, Action::DeleteReferrer)?;
     let text = record.unwrap_or_default();
     let not_found = || Status::not_found(format!("failed to delete referrers: record not found: {text}"));
@@ -280,7 +353,10 @@ async fn delete_referrer(api: Arc<Api>, request: DeleteReferrerRequest) -> Resul
     };
     match deleted {
         Ok(cids) => {
-            let referrer_refs = cids.into_iter().map(|cid| ReferrerRef { cid: cid.to_string() }).collect();
+            let referrer_refs = cids
+                .into_iter()
+                .map(|cid| ReferrerRef { cid: cid.to_string() })
+                .collect();
             Ok(DeleteReferrerResponse { referrer_refs })
         }
         Err(error) if error.kind() == StoreErrorKind::NotFound => Err(not_found()),
@@ -301,11 +377,17 @@ impl StoreService for StoreApi {
         Ok(self.in_order(requests, push))
     }
 
-    async fn pull(&self, requests: Request<Streaming<RecordRef>>) -> Result<Response<Self::PullStream>, Status> {
+    async fn pull(
+        &self,
+        requests: Request<Streaming<RecordRef>>,
+    ) -> Result<Response<Self::PullStream>, Status> {
         Ok(self.in_order(requests, pull))
     }
 
-    async fn lookup(&self, requests: Request<Streaming<RecordRef>>) -> Result<Response<Self::LookupStream>, Status> {
+    async fn lookup(
+        &self,
+        requests: Request<Streaming<RecordRef>>,
+    ) -> Result<Response<Self::LookupStream>, Status> {
         Ok(self.in_order(requests, lookup))
     }
 
@@ -329,7 +411,12 @@ impl StoreService for StoreApi {
         requests: Request<Streaming<PullReferrerRequest>>,
     ) -> Result<Response<Self::PullReferrerStream>, Status> {
         let requests = requests.into_inner();
-        let state = Pulling { api: Arc::clone(&self.0), requests, walk: None, ended: false };
+        let state = Pulling {
+            api: Arc::clone(&self.0),
+            requests,
+            walk: None,
+            ended: false,
+        };
         Ok(Response::new(Box::pin(try_unfold(state, next_referrer))))
     }
 

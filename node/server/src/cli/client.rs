@@ -27,7 +27,11 @@ impl Client {
     /// Connects.
     pub(crate) async fn connect(args: &ServerArgs) -> anyhow::Result<Self> {
         let address = args.server_addr.trim();
-        let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let uri = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("http://{address}")
+        };
         let timeout = Duration::from_secs(args.timeout.max(1));
         let channel = Endpoint::from_shared(uri)
             .with_context(|| format!("failed to create client: {address:?} is no address; write host:port"))?
@@ -42,7 +46,11 @@ impl Client {
                     root_cause(&error)
                 )
             })?;
-        Ok(Self { channel, address: address.to_owned(), timeout })
+        Ok(Self {
+            channel,
+            address: address.to_owned(),
+            timeout,
+        })
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -60,16 +68,30 @@ impl Client {
     }
 
     /// Waits for an answer no longer than the user said.
-    pub(crate) async fn within<T>(&self, answer: impl Future<Output = Result<T, Status>>) -> anyhow::Result<T> {
+    pub(crate) async fn within<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Status>>,
+    ) -> anyhow::Result<T> {
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(answer) => answer.map_err(|status| describe(&status)),
-            Err(_) => bail!("no answer from {} in {:?}; raise --timeout if it is busy", self.address, self.timeout),
+            Err(_) => bail!(
+                "no answer from {} in {:?}; raise --timeout if it is busy",
+                self.address,
+                self.timeout
+            ),
         }
     }
 
     /// Records of a name, latest stored first.
-    pub(crate) async fn resolve(&self, name: &str, version: Option<&str>) -> anyhow::Result<Vec<NamedRecordRef>> {
-        let request = ResolveRequest { name: name.to_owned(), version: version.map(str::to_owned) };
+    pub(crate) async fn resolve(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> anyhow::Result<Vec<NamedRecordRef>> {
+        let request = ResolveRequest {
+            name: name.to_owned(),
+            version: version.map(str::to_owned),
+        };
         let mut naming = self.naming();
         let answer = self.within(naming.resolve(request)).await?;
         Ok(answer.into_inner().records)
@@ -78,15 +100,24 @@ impl Client {
     /// The CID that a reference names: a CID, or `name[:version][@cid]`.
     pub(crate) async fn cid_of(&self, reference: &str) -> anyhow::Result<String> {
         let Reference { name, version, cid } = match Reference::parse(reference) {
-            Reference { name: None, cid: Some(cid), .. } => return Ok(cid),
+            Reference {
+                name: None,
+                cid: Some(cid),
+                ..
+            } => return Ok(cid),
             named => named,
         };
         let name = name.unwrap_or_default();
         let found = self.resolve(&name, version.as_deref()).await?;
-        let latest = found.first().ok_or_else(|| anyhow!("no record found with name {name:?}"))?;
+        let latest = found
+            .first()
+            .ok_or_else(|| anyhow!("no record found with name {name:?}"))?;
         match cid {
             Some(cid) if cid != latest.cid => {
-                bail!("hash verification failed: {name} is {}, the reference says {cid}", latest.cid)
+                bail!(
+                    "hash verification failed: {name} is {}, the reference says {cid}",
+                    latest.cid
+                )
             }
             _ => Ok(latest.cid.clone()),
         }
@@ -96,12 +127,17 @@ impl Client {
     pub(crate) async fn pull(&self, cid: &str) -> anyhow::Result<Record> {
         let request = tokio_stream::once(RecordRef { cid: cid.to_owned() });
         let mut store = self.store();
-        let answer = async { store.pull(request).await?.into_inner().message().await };
-        let record = self.within(answer).await?.ok_or_else(|| anyhow!("the node gave no answer for {cid}"))?;
+        let answer = async { only(store.pull(request).await?.into_inner()).await };
+        let record = self
+            .within(answer)
+            .await?
+            .ok_or_else(|| anyhow!("the node gave no answer for {cid}"))?;
         if let (Some(expected), Some(data)) = (RecordCid::parse(cid), &record.data) {
             let actual = RecordCid::of(&to_canonical(data)?);
             if actual != expected {
-                bail!("content hashes to {actual}, expected {expected}; the node or the way to it changed the record");
+                bail!(
+                    "content hashes to {actual}, expected {expected}; the node or the way to it changed the record"
+                );
             }
         }
         Ok(record)
@@ -120,7 +156,11 @@ impl Reference {
     fn parse(text: &str) -> Self {
         let text = text.trim();
         if RecordCid::parse(text).is_some() {
-            return Self { name: None, version: None, cid: Some(text.to_owned()) };
+            return Self {
+                name: None,
+                version: None,
+                cid: Some(text.to_owned()),
+            };
         }
         let (rest, cid) = match text.rsplit_once('@') {
             Some((rest, cid)) if RecordCid::parse(cid).is_some() => (rest, Some(cid.to_owned())),
@@ -128,11 +168,24 @@ impl Reference {
         };
         // The colon of a scheme or port is none of a version: what follows those has a slash.
         let (name, version) = match rest.rsplit_once(':') {
-            Some((name, version)) if !version.is_empty() && !version.contains('/') => (name, Some(version.to_owned())),
+            Some((name, version)) if !version.is_empty() && !version.contains('/') => {
+                (name, Some(version.to_owned()))
+            }
             _ => (rest, None),
         };
-        Self { name: Some(name.to_owned()), version, cid }
+        Self {
+            name: Some(name.to_owned()),
+            version,
+            cid,
+        }
     }
+}
+
+/// The one answer of a stream; the stream is read to its end.
+pub(crate) async fn only<T>(mut answers: tonic::Streaming<T>) -> Result<Option<T>, Status> {
+    let first = answers.message().await?;
+    while answers.message().await?.is_some() {}
+    Ok(first)
 }
 
 /// A status as an error: its text, and the code where the text is empty.
@@ -166,9 +219,24 @@ mod tests {
         check(CID, None, None, Some(CID));
         check("example.org/a", Some("example.org/a"), None, None);
         check("example.org/a:v1", Some("example.org/a"), Some("v1"), None);
-        check(&format!("example.org/a:v1@{CID}"), Some("example.org/a"), Some("v1"), Some(CID));
-        check(&format!("example.org/a@{CID}"), Some("example.org/a"), None, Some(CID));
-        check("https://example.org:80/a", Some("https://example.org:80/a"), None, None);
+        check(
+            &format!("example.org/a:v1@{CID}"),
+            Some("example.org/a"),
+            Some("v1"),
+            Some(CID),
+        );
+        check(
+            &format!("example.org/a@{CID}"),
+            Some("example.org/a"),
+            None,
+            Some(CID),
+        );
+        check(
+            "https://example.org:80/a",
+            Some("https://example.org:80/a"),
+            None,
+            None,
+        );
         check("me@example.org", Some("me@example.org"), None, None);
     }
 }

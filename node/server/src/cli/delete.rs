@@ -38,12 +38,22 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             }
         }
     }
-    if let Some(odd) = cids.iter().find(|cid| dirnode_record::RecordCid::parse(cid).is_none()) {
-        bail!("{odd:?} is not the CID of a record; a CID looks like baearei… (find one with `dirnode resolve NAME`)");
+    if let Some(odd) = cids
+        .iter()
+        .find(|cid| dirnode_record::RecordCid::parse(cid).is_none())
+    {
+        bail!(
+            "{odd:?} is not the CID of a record; a CID looks like baearei… (find one with `dirnode resolve NAME`)"
+        );
     }
     let client = Client::connect(&args.server).await?;
     let requests: Vec<RecordRef> = cids.iter().map(|cid| RecordRef { cid: cid.clone() }).collect();
     let mut store = client.store();
     client.within(store.delete(tokio_stream::iter(requests))).await?;
-    output::texts(args.output.or(Format::Human), "Deleted record with CID", "Deleted records with CIDs", &cids)
+    output::texts(
+        args.output.or(Format::Human),
+        "Deleted record with CID",
+        "Deleted records with CIDs",
+        &cids,
+    )
 }

@@ -41,7 +41,11 @@ pub(crate) struct Args {
 /// A type by name, with or without its prefix, or by number.
 fn event_type(text: &str) -> anyhow::Result<i32> {
     let name = text.trim().to_uppercase();
-    let full = if name.starts_with("EVENT_TYPE_") { name.clone() } else { format!("EVENT_TYPE_{name}") };
+    let full = if name.starts_with("EVENT_TYPE_") {
+        name.clone()
+    } else {
+        format!("EVENT_TYPE_{name}")
+    };
     if let Some(kind) = EventType::from_str_name(&full) {
         return Ok(kind.into());
     }
@@ -52,15 +56,26 @@ fn event_type(text: &str) -> anyhow::Result<i32> {
                 .map_while(|number| EventType::try_from(number).ok())
                 .map(|kind| kind.as_str_name().trim_start_matches("EVENT_TYPE_"))
                 .collect();
-            Err(anyhow!("{text:?} is no event type; there are {}", known.join(", ")))
+            Err(anyhow!(
+                "{text:?} is no event type; there are {}",
+                known.join(", ")
+            ))
         }
     }
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let format = args.output.or(Format::Human);
-    let event_types = args.types.iter().map(|text| event_type(text)).collect::<anyhow::Result<Vec<_>>>()?;
-    let request = ListenRequest { event_types, label_filters: args.labels, cid_filters: args.cids };
+    let event_types = args
+        .types
+        .iter()
+        .map(|text| event_type(text))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let request = ListenRequest {
+        event_types,
+        label_filters: args.labels,
+        cid_filters: args.cids,
+    };
     let client = Client::connect(&args.server).await?;
     let mut service = EventServiceClient::new(client.channel());
     let mut events = client.within(service.listen(request)).await?.into_inner();
@@ -71,7 +86,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             answer = events.message() => answer.map_err(|status| describe(&status))?,
             _ = tokio::signal::ctrl_c() => return Ok(()),
         };
-        let Some(answer) = answer else { bail!("the node ended the stream; is it stopping?") };
+        let Some(answer) = answer else {
+            bail!("the node ended the stream; is it stopping?")
+        };
         if let Some(event) = answer.event {
             show(format, &event)?;
             left -= 1;
@@ -97,10 +114,19 @@ fn show(format: Format, event: &Event) -> anyhow::Result<()> {
     match format {
         Format::Raw => output::line(&event.resource_id),
         Format::Human => {
-            let clock = at.map_or_else(String::new, |at| format!("{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second()));
-            let labels =
-                if event.labels.is_empty() { String::new() } else { format!(" (labels: {})", event.labels.join(", ")) };
-            output::line(&format!("[{clock}] {}: {}{labels}", kind.trim_start_matches("EVENT_TYPE_"), event.resource_id))
+            let clock = at.map_or_else(String::new, |at| {
+                format!("{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())
+            });
+            let labels = if event.labels.is_empty() {
+                String::new()
+            } else {
+                format!(" (labels: {})", event.labels.join(", "))
+            };
+            output::line(&format!(
+                "[{clock}] {}: {}{labels}",
+                kind.trim_start_matches("EVENT_TYPE_"),
+                event.resource_id
+            ))
         }
         Format::Json | Format::Jsonl => {
             let value: Value = json!({
@@ -111,7 +137,11 @@ fn show(format: Format, event: &Event) -> anyhow::Result<()> {
                 "labels": event.labels,
                 "metadata": event.metadata,
             });
-            if format == Format::Json { output::json(&value) } else { output::json_line(&value) }
+            if format == Format::Json {
+                output::json(&value)
+            } else {
+                output::json_line(&value)
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use dirnode_proto::core::v1::RecordRef;
 use serde_json::json;
 
-use super::client::Client;
+use super::client::{Client, only};
 use super::output::{self, Format};
 use super::{OutputArgs, ServerArgs};
 
@@ -26,9 +26,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let client = Client::connect(&args.server).await?;
     let cid = client.cid_of(&args.reference).await?;
     let mut store = client.store();
-    let answer =
-        async { store.lookup(tokio_stream::once(RecordRef { cid: cid.clone() })).await?.into_inner().message().await };
-    let meta = client.within(answer).await?.ok_or_else(|| anyhow!("the node gave no answer for {cid}"))?;
+    let answer = async {
+        only(
+            store
+                .lookup(tokio_stream::once(RecordRef { cid: cid.clone() }))
+                .await?
+                .into_inner(),
+        )
+        .await
+    };
+    let meta = client
+        .within(answer)
+        .await?
+        .ok_or_else(|| anyhow!("the node gave no answer for {cid}"))?;
     let annotations: std::collections::BTreeMap<_, _> = meta.annotations.into_iter().collect();
     let value = json!({
         "cid": meta.cid,
@@ -43,9 +53,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Format::Human => {
             output::line(&format!("CID:            {}", meta.cid))?;
             output::line(&format!("Schema version: {}", meta.schema_version))?;
-            output::line(&format!("Created at:     {}", if meta.created_at.is_empty() { "-" } else { &meta.created_at }))?;
+            output::line(&format!(
+                "Created at:     {}",
+                if meta.created_at.is_empty() {
+                    "-"
+                } else {
+                    &meta.created_at
+                }
+            ))?;
             output::line("Annotations:")?;
-            annotations.iter().try_for_each(|(key, value)| output::line(&format!("  {key}: {value}")))
+            annotations
+                .iter()
+                .try_for_each(|(key, value)| output::line(&format!("  {key}: {value}")))
         }
     }
 }

@@ -84,7 +84,8 @@ fn walk(folder: &Path, documents: &mut Vec<Document>) -> anyhow::Result<()> {
         .with_context(|| format!("cannot list {}", folder.display()))?;
     entries.sort();
     for path in entries {
-        let kind = fs::symlink_metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?;
+        let kind =
+            fs::symlink_metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?;
         // A link to a folder may lead round in a circle.
         if kind.is_dir() {
             walk(&path, documents)?;
@@ -99,14 +100,18 @@ fn walk(folder: &Path, documents: &mut Vec<Document>) -> anyhow::Result<()> {
 fn read_stdin() -> anyhow::Result<Vec<Document>> {
     const MAX_STDIN_BYTES: u64 = 1 << 30;
     let mut text = Vec::new();
-    std::io::stdin().lock().take(MAX_STDIN_BYTES + 1).read_to_end(&mut text).context("cannot read standard input")?;
+    std::io::stdin()
+        .lock()
+        .take(MAX_STDIN_BYTES + 1)
+        .read_to_end(&mut text)
+        .context("cannot read standard input")?;
     if text.len() as u64 > MAX_STDIN_BYTES {
         bail!("standard input is larger than {MAX_STDIN_BYTES} bytes; give files instead");
     }
-    Ok(split(text))
+    Ok(documents_in(text))
 }
 
-fn split(text: Vec<u8>) -> Vec<Document> {
+fn documents_in(text: Vec<u8>) -> Vec<Document> {
     let lines: Vec<(usize, &[u8])> = (1..)
         .zip(text.split(|byte| *byte == b'\n'))
         .map(|(number, line)| (number, line.trim_ascii()))
@@ -114,11 +119,16 @@ fn split(text: Vec<u8>) -> Vec<Document> {
         .collect();
     let is_whole = |line: &[u8]| line.starts_with(b"{") && line.ends_with(b"}");
     if lines.len() > 1 && lines.iter().all(|(_, line)| is_whole(line)) {
-        let document =
-            |(number, line): (usize, &[u8])| Document::Text { name: format!("stdin line {number}"), text: line.to_vec() };
+        let document = |(number, line): (usize, &[u8])| Document::Text {
+            name: format!("stdin line {number}"),
+            text: line.to_vec(),
+        };
         return lines.into_iter().map(document).collect();
     }
-    vec![Document::Text { name: "stdin".to_owned(), text }]
+    vec![Document::Text {
+        name: "stdin".to_owned(),
+        text,
+    }]
 }
 
 #[cfg(test)]
@@ -127,9 +137,17 @@ mod tests {
 
     #[test]
     fn standard_input_is_one_document_or_one_a_line() {
-        let names = |text: &str| split(text.as_bytes().to_vec()).iter().map(Document::name).collect::<Vec<_>>();
+        let names = |text: &str| {
+            documents_in(text.into())
+                .iter()
+                .map(Document::name)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(names("{\n \"a\": 1\n}\n"), ["stdin"]);
-        assert_eq!(names("{\"a\":1}\n\n{\"b\":2}\n"), ["stdin line 1", "stdin line 3"]);
+        assert_eq!(
+            names("{\"a\":1}\n\n{\"b\":2}\n"),
+            ["stdin line 1", "stdin line 3"]
+        );
         assert_eq!(names(""), ["stdin"]);
     }
 }

@@ -93,7 +93,11 @@ mod tests {
         let text = r#"{"a":[],"b":{},"c":[1,2.5,1e21,-0,null,true],"d":{"<&>":"line\nbreak \u0001 é"}}"#;
         let record = read_struct(text.as_bytes()).unwrap().unwrap();
         for printed in [pretty(&record), compact(&record)] {
-            assert_eq!(read_struct(printed.as_bytes()).unwrap().unwrap(), record, "{printed}");
+            assert_eq!(
+                read_struct(printed.as_bytes()).unwrap().unwrap(),
+                record,
+                "{printed}"
+            );
         }
         assert!(pretty(&record).starts_with("{\n  \"a\": [],\n  \"b\": {},\n  \"c\": [\n    1,\n    2.5,"));
     }

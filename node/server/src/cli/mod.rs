@@ -24,7 +24,13 @@ use self::output::Format;
 
 /// A peer-to-peer Agent Directory node, and the commands that talk to one.
 #[derive(Debug, Parser)]
-#[command(name = "dirnode", version, about, arg_required_else_help = true, propagate_version = true)]
+#[command(
+    name = "dirnode",
+    version,
+    about,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
 #[command(after_help = "Examples:\n  \
     dirnode run                          start a node with its data in the default place\n  \
     dirnode push agent.json              store a record, print its CID\n  \
@@ -104,7 +110,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let asked = !error.use_stderr();
             let _ = error.print();
-            return if asked { ExitCode::SUCCESS } else { ExitCode::from(1) };
+            return if asked {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(1)
+            };
         }
     };
     match execute(cli.command) {
@@ -147,7 +157,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
 
 /// Client commands need no more than one thread.
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 #[cfg(test)]
@@ -163,9 +176,15 @@ mod tests {
     fn every_command_shows_examples() {
         for command in Cli::command().get_subcommands() {
             let has_example = |command: &clap::Command| {
-                command.get_after_help().is_some_and(|help| help.to_string().contains("Example"))
+                command
+                    .get_after_help()
+                    .is_some_and(|help| help.to_string().contains("Example"))
             };
-            assert!(has_example(command) || command.get_subcommands().all(has_example), "{}", command.get_name());
+            assert!(
+                has_example(command) || command.get_subcommands().all(has_example),
+                "{}",
+                command.get_name()
+            );
         }
     }
 }

@@ -67,7 +67,9 @@ pub(crate) fn texts(format: Format, singular: &str, plural: &str, values: &[Stri
         }
         (Format::Json, [one]) => json(&Value::from(one.as_str())),
         (Format::Json, many) => json(&Value::from(many)),
-        (Format::Jsonl, many) => many.iter().try_for_each(|value| json_line(&Value::from(value.as_str()))),
+        (Format::Jsonl, many) => many
+            .iter()
+            .try_for_each(|value| json_line(&Value::from(value.as_str()))),
         (Format::Raw, [one]) => raw(one.as_bytes()),
         (Format::Raw, many) => many.iter().try_for_each(|value| line(value)),
     }

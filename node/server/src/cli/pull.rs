@@ -32,7 +32,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let client = Client::connect(&args.server).await?;
     let cid = client.cid_of(&args.reference).await?;
     let record = client.pull(&cid).await?;
-    let data = record.data.ok_or_else(|| anyhow!("the node answered an empty record for {cid}"))?;
+    let data = record
+        .data
+        .ok_or_else(|| anyhow!("the node answered an empty record for {cid}"))?;
     let bytes = match args.output.or(Format::Json) {
         Format::Human | Format::Json => format!("{}\n", json::pretty(&data)).into_bytes(),
         Format::Jsonl => format!("{}\n", json::compact(&data)).into_bytes(),
@@ -43,7 +45,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         None => output::line(String::from_utf8_lossy(&bytes).trim_end()),
         Some(path) => {
             std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-            output::remark(args.output.or(Format::Human), &format!("Pulled {cid} to {}", path.display()))
+            output::remark(
+                args.output.or(Format::Human),
+                &format!("Pulled {cid} to {}", path.display()),
+            )
         }
     }
 }

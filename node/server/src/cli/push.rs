@@ -58,7 +58,11 @@ impl Pusher {
         }
         let (requests, queue) = mpsc::channel(1);
         let mut store = self.client.store();
-        let answers = self.client.within(store.push(ReceiverStream::new(queue))).await?.into_inner();
+        let answers = self
+            .client
+            .within(store.push(ReceiverStream::new(queue)))
+            .await?
+            .into_inner();
         Ok(Lane { requests, answers })
     }
 
@@ -80,13 +84,28 @@ impl Pusher {
         self.lanes.lock().await.push(lane);
         Ok(cid)
     }
+
+    /// Ends every stream in order, so that the node does not take it for a broken one.
+    async fn hang_up(&self) {
+        for Lane {
+            requests,
+            mut answers,
+        } in self.lanes.lock().await.drain(..)
+        {
+            drop(requests);
+            let _ = self.client.within(answers.message()).await;
+        }
+    }
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let format = args.output.or(Format::Human);
     let documents = inputs::collect(&args.paths, args.stdin)?;
     let total = documents.len();
-    let pusher = Arc::new(Pusher { client: Client::connect(&args.server).await?, lanes: Mutex::default() });
+    let pusher = Arc::new(Pusher {
+        client: Client::connect(&args.server).await?,
+        lanes: Mutex::default(),
+    });
     let progress = progress_bar(total)?;
 
     let mut pushed = Vec::new();
@@ -119,10 +138,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     progress.finish_and_clear();
-    if total == 1 || format == Format::Json {
-        if !(pushed.is_empty() && failed > 0) {
-            output::texts(format, "Pushed record with CID", "Pushed records with CIDs", &pushed)?;
-        }
+    pusher.hang_up().await;
+    let anything_to_say = failed == 0 || !pushed.is_empty();
+    if (total == 1 || format == Format::Json) && anything_to_say {
+        output::texts(
+            format,
+            "Pushed record with CID",
+            "Pushed records with CIDs",
+            &pushed,
+        )?;
     }
     if failed > 0 {
         bail!("{failed} of {total} records were not stored");

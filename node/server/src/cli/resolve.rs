@@ -45,7 +45,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             for record in &records {
                 table.add_row([&record.name, &record.version, &record.cid]);
             }
-            table.to_string().lines().try_for_each(|line| output::line(line.trim_end()))
+            table
+                .to_string()
+                .lines()
+                .try_for_each(|line| output::line(line.trim_end()))
         }
     }
 }

@@ -14,13 +14,15 @@ use crate::telemetry::logs;
 const DEFAULT_CONFIG: &str = "/etc/agntcy/dir/server.config.yml";
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Every key of the file can be set by a variable DIRECTORY_SERVER_<KEY>, dots as underscores; \
+#[command(
+    after_help = "Every key of the file can be set by a variable DIRECTORY_SERVER_<KEY>, dots as underscores; \
     flags win over variables, variables over the file.\n\n\
     Examples:\n  \
     dirnode run\n  \
     dirnode run --data-dir /srv/dirnode --listen-address 0.0.0.0:8888 --log-format json\n  \
     dirnode run --config server.config.yml\n  \
-    DIRECTORY_SERVER_METRICS_ENABLED=false dirnode run")]
+    DIRECTORY_SERVER_METRICS_ENABLED=false dirnode run"
+)]
 pub(crate) struct Args {
     /// Configuration file (YAML); without it /etc/agntcy/dir/server.config.yml is read if it is there
     #[arg(long, env = "DIRNODE_CONFIG", value_name = "FILE")]
@@ -44,7 +46,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (config, unknown, file) = read_config(&args)?;
-    logs::start(&logs::Settings { level: args.log_level, format: args.log_format, file: args.log_file });
+    logs::start(&logs::Settings {
+        level: args.log_level,
+        format: args.log_format,
+        file: args.log_file,
+    });
     match file {
         Some(file) => tracing::info!(component = "config", file = %file.display(), "configuration read"),
         None => tracing::info!(component = "config", "no configuration file, defaults are used"),
@@ -52,7 +58,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if !unknown.is_empty() {
         tracing::warn!(component = "config", keys = %unknown.join(", "), "unknown configuration keys are ignored");
     }
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(config))
 }
 
 fn read_config(args: &Args) -> anyhow::Result<(Config, Vec<String>, Option<PathBuf>)> {
@@ -62,12 +71,17 @@ fn read_config(args: &Args) -> anyhow::Result<(Config, Vec<String>, Option<PathB
     };
     let mut layers = Layers::default();
     if let Some(file) = &file {
-        let text =
-            std::fs::read_to_string(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
-        layers = layers.file(&file.display().to_string(), &text).map_err(anyhow::Error::msg)?;
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the configuration {}", file.display()))?;
+        layers = layers
+            .file(&file.display().to_string(), &text)
+            .map_err(anyhow::Error::msg)?;
     }
     let layers = layers
-        .env(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+        .env(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
         .flag("data_dir", args.data_dir.clone())
         .flag("listen_address", args.listen_address.clone());
     let (config, unknown) = Config::read(&layers)?;

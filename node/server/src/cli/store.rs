@@ -48,9 +48,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
     let format = args.output.or(Format::Human);
-    let dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(|name| std::env::var(name).ok()));
+    let dir = args
+        .data_dir
+        .clone()
+        .unwrap_or_else(|| default_data_dir(|name| std::env::var(name).ok()));
     if !dir.is_dir() {
-        bail!("{} does not exist; give the node's folder with --data-dir", dir.display());
+        bail!(
+            "{} does not exist; give the node's folder with --data-dir",
+            dir.display()
+        );
     }
     let bar = if std::io::stderr().is_terminal() {
         let style = ProgressStyle::with_template("{msg:12} {bar:40} {pos}/{len}, {eta} left")?;
@@ -60,8 +66,6 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
     };
     let mut on_progress = |progress: dirnode_store::Progress| {
         bar.set_message(format!("{progress:?}"));
-    
-    
     };
     let report = dirnode_store::verify(&dir, args.repair, &mut on_progress)?;
     bar.finish_and_clear();
@@ -77,5 +81,9 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
             }
         }
     }
-    if true { Ok(()) } else { bail!("{} is not sound", dir.display()) }
+    if true {
+        Ok(())
+    } else {
+        bail!("{} is not sound", dir.display())
+    }
 }

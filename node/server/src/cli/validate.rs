@@ -57,14 +57,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match (format, verdicts.as_slice()) {
         (Format::Json, [one]) => output::json(&object(one))?,
         (Format::Json, many) => output::json(&many.iter().map(object).collect())?,
-        (Format::Jsonl, many) => many.iter().map(object).try_for_each(|value| output::json_line(&value))?,
+        (Format::Jsonl, many) => many
+            .iter()
+            .map(object)
+            .try_for_each(|value| output::json_line(&value))?,
         (Format::Raw, many) => {
-            many.iter().try_for_each(|verdict| output::line(if verdict.valid { "valid" } else { "invalid" }))?;
+            many.iter()
+                .try_for_each(|verdict| output::line(if verdict.valid { "valid" } else { "invalid" }))?;
         }
         (Format::Human, many) => {
             for verdict in many {
-                output::line(&format!("{}: {}", verdict.name, if verdict.valid { "valid" } else { "not valid" }))?;
-                verdict.lines.iter().try_for_each(|line| output::line(&format!("  {line}")))?;
+                output::line(&format!(
+                    "{}: {}",
+                    verdict.name,
+                    if verdict.valid { "valid" } else { "not valid" }
+                ))?;
+                verdict
+                    .lines
+                    .iter()
+                    .try_for_each(|line| output::line(&format!("  {line}")))?;
             }
         }
     }

@@ -14,9 +14,13 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         return Err(problem(text));
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(|| problem(text))?;
+        let digits = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .ok_or_else(|| problem(text))?;
         let (number, tail) = rest.split_at(digits);
-        let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let unit_len = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, next) = tail.split_at(unit_len);
         let scale = match unit {
             "ns" => 1e-9,
@@ -43,10 +47,21 @@ mod tests {
 
     #[test]
     fn go_durations_are_read() {
-        for (text, millis) in [("1h30m", 5_400_000), ("250ms", 250), ("1.5s", 1500), ("0", 0), ("1000000", 1), ("2m1s", 121_000)] {
+        for (text, millis) in [
+            ("1h30m", 5_400_000),
+            ("250ms", 250),
+            ("1.5s", 1500),
+            ("0", 0),
+            ("1000000", 1),
+            ("2m1s", 121_000),
+        ] {
             assert_eq!(parse(text).map(|d| d.as_millis()), Ok(millis), "{text}");
         }
-        for text in ["", "5", "x"].iter().skip(2).chain(["5 minutes", "-3s", "s", "1d", "1e400h"].iter()) {
+        for text in ["", "5", "x"]
+            .iter()
+            .skip(2)
+            .chain(["5 minutes", "-3s", "s", "1d", "1e400h"].iter())
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -45,12 +45,20 @@ pub(super) fn read(layers: &Layers) -> Result<(Config, Vec<String>), Faults> {
     let provider = keys.text("store.provider", "oci");
     let legacy_provider = keys.text("provider", &provider);
     if !["oci", "localfs", ""].contains(&legacy_provider.as_str()) {
-        keys.fault("store.provider", "the configuration", format!("{legacy_provider:?} is not a known store; remove the key or write oci"));
+        keys.fault(
+            "store.provider",
+            "the configuration",
+            format!("{legacy_provider:?} is not a known store; remove the key or write oci"),
+        );
     }
 
-    let data_dir = keys.path("data_dir").unwrap_or_else(|| default_data_dir(|name| std::env::var(name).ok()));
+    let data_dir = keys
+        .path("data_dir")
+        .unwrap_or_else(|| default_data_dir(|name| std::env::var(name).ok()));
     let oci_dir = keys.path("store.oci.local_dir");
-    let oci_dir = oci_dir.or_else(|| keys.path("oci.local_dir")).or_else(|| keys.path("localfs.dir"));
+    let oci_dir = oci_dir
+        .or_else(|| keys.path("oci.local_dir"))
+        .or_else(|| keys.path("localfs.dir"));
 
     let metrics_enabled = keys.flag("metrics.enabled", true);
     let metrics_address = keys.text("metrics.address", ":9090");
@@ -74,7 +82,9 @@ pub(super) fn read(layers: &Layers) -> Result<(Config, Vec<String>), Faults> {
         metrics_address: metrics_enabled.then_some(metrics_address),
         health_address: Some(health_address).filter(|address| !address.is_empty()),
         events: Events {
-            subscriber_buffer_size: keys.number("events.subscriber_buffer_size", 100_usize, "a number").clamp(1, 65_536),
+            subscriber_buffer_size: keys
+                .number("events.subscriber_buffer_size", 100_usize, "a number")
+                .clamp(1, 65_536),
             log_slow_consumers: keys.flag("events.log_slow_consumers", true),
             log_published_events: keys.flag("events.log_published_events", false),
         },
@@ -86,9 +96,11 @@ pub(super) fn read(layers: &Layers) -> Result<(Config, Vec<String>), Faults> {
 
 fn check_address(keys: &mut Reader<'_>, path: &str, address: &str) {
     let port = address.rsplit_once(':').map(|(_, port)| port);
-    if !port.is_some_and(|port| port.parse::<u16>().is_ok()) {
+    if port.is_none_or(|port| port.parse::<u16>().is_err()) {
         let problem = format!("{address:?} is not host:port; write it like 0.0.0.0:8888 or localhost:8888");
-        let source = keys.find(path).map_or_else(|| "the default".to_owned(), |found| found.source);
+        let source = keys
+            .find(path)
+            .map_or_else(|| "the default".to_owned(), |found| found.source);
         keys.fault(path, &source, problem);
     }
 }
@@ -112,12 +124,24 @@ fn validation(keys: &mut Reader<'_>) -> Validation {
             Validation::Builtin
         }
         "remote" => {
-            let url = if schema_url.contains("://") { schema_url } else { format!("http://{schema_url}") };
-            Validation::Remote { url: url.trim_end_matches('/').to_owned() }
+            let url = if schema_url.contains("://") {
+                schema_url
+            } else {
+                format!("http://{schema_url}")
+            };
+            Validation::Remote {
+                url: url.trim_end_matches('/').to_owned(),
+            }
         }
         _ => {
-            let source = keys.find("oasf_api_validation.mode").map_or_else(String::new, |found| found.source);
-            keys.fault("oasf_api_validation.mode", &source, format!("{mode:?} is not a mode; write builtin, remote or off"));
+            let source = keys
+                .find("oasf_api_validation.mode")
+                .map_or_else(String::new, |found| found.source);
+            keys.fault(
+                "oasf_api_validation.mode",
+                &source,
+                format!("{mode:?} is not a mode; write builtin, remote or off"),
+            );
             Validation::Builtin
         }
     }
@@ -135,21 +159,35 @@ fn connection(keys: &mut Reader<'_>) -> Connection {
         keepalive_timeout: keys.duration("connection.keepalive.timeout", MINUTE),
     };
     for (path, value) in [
-        ("connection.keepalive.max_connection_age", connection.max_connection_age),
+        (
+            "connection.keepalive.max_connection_age",
+            connection.max_connection_age,
+        ),
         ("connection.keepalive.time", connection.keepalive_time),
         ("connection.keepalive.timeout", connection.keepalive_timeout),
     ] {
         if value < SECOND {
-            keys.fault(path, "the configuration", format!("{value:?} is too short; a bare number is nanoseconds, write 30s or 5m"));
+            keys.fault(
+                path,
+                "the configuration",
+                format!("{value:?} is too short; a bare number is nanoseconds, write 30s or 5m"),
+            );
         }
     }
     for (path, value) in [
-        ("connection.max_concurrent_streams", connection.max_concurrent_streams as usize),
+        (
+            "connection.max_concurrent_streams",
+            connection.max_concurrent_streams as usize,
+        ),
         ("connection.max_recv_msg_size", connection.max_recv_msg_size_bytes),
         ("connection.max_send_msg_size", connection.max_send_msg_size_bytes),
     ] {
         if value == 0 {
-            keys.fault(path, "the configuration", "0 would refuse everything; remove the key for the default".to_owned());
+            keys.fault(
+                path,
+                "the configuration",
+                "0 would refuse everything; remove the key for the default".to_owned(),
+            );
         }
     }
     connection
@@ -159,28 +197,54 @@ fn rate_limit(keys: &mut Reader<'_>) -> RateLimit {
     let mut rate = |name: &str| {
         let rate = Rate {
             per_second: keys.number(&format!("ratelimit.{name}_rps"), 0.0, "a number"),
-            burst: keys.number(&format!("ratelimit.{name}_burst"), 0, "a number that is not negative"),
+            burst: keys.number(
+                &format!("ratelimit.{name}_burst"),
+                0,
+                "a number that is not negative",
+            ),
         };
         check_rate(keys, &format!("ratelimit.{name}_rps"), rate);
         rate
     };
     let (global, per_client) = (rate("global"), rate("per_client"));
-    RateLimit { enabled: keys.flag("ratelimit.enabled", false), global, per_client, methods: method_limits(keys) }
+    RateLimit {
+        enabled: keys.flag("ratelimit.enabled", false),
+        global,
+        per_client,
+        methods: method_limits(keys),
+    }
 }
 
 fn check_rate(keys: &mut Reader<'_>, path: &str, rate: Rate) {
     if !(rate.per_second.is_finite() && rate.per_second >= 0.0) {
-        keys.fault(path, "the configuration", format!("{} is not a rate; write 0 for no limit", rate.per_second));
+        keys.fault(
+            path,
+            "the configuration",
+            format!("{} is not a rate; write 0 for no limit", rate.per_second),
+        );
     } else if rate.per_second > 0.0 && rate.burst > 0 && f64::from(rate.burst) < rate.per_second {
-        keys.fault(path, "the configuration", format!("the burst {} is below the rate {}; raise the burst", rate.burst, rate.per_second));
+        keys.fault(
+            path,
+            "the configuration",
+            format!(
+                "the burst {} is below the rate {}; raise the burst",
+                rate.burst, rate.per_second
+            ),
+        );
     }
 }
 
 fn method_limits(keys: &mut Reader<'_>) -> Vec<(String, Rate)> {
     const PATH: &str = "ratelimit.method_limits";
-    let Some(found) = keys.find(PATH) else { return Vec::new() };
+    let Some(found) = keys.find(PATH) else {
+        return Vec::new();
+    };
     let Value::Object(methods) = &found.value else {
-        keys.fault(PATH, &found.source, "not a mapping of full method names to {rps, burst}".to_owned());
+        keys.fault(
+            PATH,
+            &found.source,
+            "not a mapping of full method names to {rps, burst}".to_owned(),
+        );
         return Vec::new();
     };
     let mut limits = Vec::new();
@@ -193,12 +257,23 @@ fn method_limits(keys: &mut Reader<'_>) -> Vec<(String, Rate)> {
         let path = format!("{PATH}.{method}");
         match (part("rps"), part("burst")) {
             (Some(per_second), Some(burst)) if (0.0..=f64::from(u32::MAX)).contains(&burst) => {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
-                let rate = Rate { per_second, burst: burst as u32 };
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "checked just above"
+                )]
+                let rate = Rate {
+                    per_second,
+                    burst: burst as u32,
+                };
                 check_rate(keys, &path, rate);
                 limits.push((method.clone(), rate));
             }
-            _ => keys.fault(&path, &found.source, format!("{limit} is not {{rps: number, burst: number}}")),
+            _ => keys.fault(
+                &path,
+                &found.source,
+                format!("{limit} is not {{rps: number, burst: number}}"),
+            ),
         }
     }
     limits
@@ -209,7 +284,9 @@ mod tests {
     use super::*;
 
     fn read_yaml(text: &str, env: &[(&str, &str)]) -> Result<(Config, Vec<String>), Faults> {
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let env = env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         read(&Layers::default().file("test.yml", text).unwrap().env(env))
     }
 
@@ -228,7 +305,13 @@ mod tests {
         let yaml = "ratelimit: {enabled: \"true\", global_rps: \"100\", global_burst: \"200\"}\nconnection: {keepalive: {time: \"90s\"}}";
         let (config, _) = read_yaml(yaml, &[]).unwrap();
         assert!(config.rate_limit.enabled);
-        assert_eq!(config.rate_limit.global, Rate { per_second: 100.0, burst: 200 });
+        assert_eq!(
+            config.rate_limit.global,
+            Rate {
+                per_second: 100.0,
+                burst: 200
+            }
+        );
         assert_eq!(config.connection.keepalive_time, Duration::from_secs(90));
         // Its siblings keep their own defaults.
         assert_eq!(config.connection.keepalive_timeout, MINUTE);
@@ -238,7 +321,10 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_file_even_when_empty() {
         let yaml = "Listen_Address: 127.0.0.1:1\nmetrics: {address: ':1'}\nstore: {oci: {local_dir: /x}}";
-        let env = [("DIRECTORY_SERVER_LISTEN_ADDRESS", "127.0.0.1:2"), ("DIRECTORY_SERVER_STORE_OCI_LOCAL_DIR", "")];
+        let env = [
+            ("DIRECTORY_SERVER_LISTEN_ADDRESS", "127.0.0.1:2"),
+            ("DIRECTORY_SERVER_STORE_OCI_LOCAL_DIR", ""),
+        ];
         let (config, _) = read_yaml(yaml, &env).unwrap();
         assert_eq!(config.listen_address, "127.0.0.1:2");
         assert_eq!(config.oci_dir, None);
@@ -249,7 +335,12 @@ mod tests {
         let yaml = "listen_address: nowhere\noasf_api_validation: {mode: maybe}\nconnection: {max_recv_msg_size: lots}";
         let error = read_yaml(yaml, &[("DIRECTORY_SERVER_RATELIMIT_GLOBAL_RPS", "fast")]).unwrap_err();
         let text = error.to_string();
-        for part in ["listen_address (from test.yml): \"nowhere\"", "\"maybe\"", "\"lots\" is not a number of bytes", "DIRECTORY_SERVER_RATELIMIT_GLOBAL_RPS"] {
+        for part in [
+            "listen_address (from test.yml): \"nowhere\"",
+            "\"maybe\"",
+            "\"lots\" is not a number of bytes",
+            "DIRECTORY_SERVER_RATELIMIT_GLOBAL_RPS",
+        ] {
             assert!(text.contains(part), "{part} missing in: {text}");
         }
         assert_eq!(error.0.len(), 4);
@@ -258,16 +349,30 @@ mod tests {
     #[test]
     fn unknown_keys_are_listed_and_reference_keys_are_not() {
         let yaml = "listn_address: x\nauthn: {enabled: false}\nrouting: {gossipsub: {enabled: true}}\nsync: {auth_config: {username: u}}";
-        let (_, unknown) = read_yaml(yaml, &[("DIRECTORY_SERVER_TYPO", "1"), ("DIRECTORY_SERVER_AUTHN_MODE", "x509")]).unwrap();
+        let (_, unknown) = read_yaml(
+            yaml,
+            &[
+                ("DIRECTORY_SERVER_TYPO", "1"),
+                ("DIRECTORY_SERVER_AUTHN_MODE", "x509"),
+            ],
+        )
+        .unwrap();
         assert_eq!(unknown, ["listn_address", "DIRECTORY_SERVER_TYPO"]);
     }
 
     #[test]
     fn method_names_are_taken_verbatim() {
-        let yaml = "ratelimit: {method_limits: {/agntcy.dir.store.v1.StoreService/Push: {rps: 5, burst: 10}}}";
+        let yaml =
+            "ratelimit: {method_limits: {/agntcy.dir.store.v1.StoreService/Push: {rps: 5, burst: 10}}}";
         let (config, unknown) = read_yaml(yaml, &[]).unwrap();
-        let rate = Rate { per_second: 5.0, burst: 10 };
-        assert_eq!(config.rate_limit.methods, [("/agntcy.dir.store.v1.StoreService/Push".to_owned(), rate)]);
+        let rate = Rate {
+            per_second: 5.0,
+            burst: 10,
+        };
+        assert_eq!(
+            config.rate_limit.methods,
+            [("/agntcy.dir.store.v1.StoreService/Push".to_owned(), rate)]
+        );
         assert!(unknown.is_empty());
     }
 
@@ -275,8 +380,16 @@ mod tests {
     fn a_disabled_schema_server_means_the_built_in_schemas() {
         for (yaml, expected) in [
             ("oasf_api_validation: {disable: true}", Validation::Builtin),
-            ("oasf_api_validation: {schema_url: 'https://s.example'}", Validation::Builtin),
-            ("oasf_api_validation: {mode: remote, schema_url: s.example/}", Validation::Remote { url: "http://s.example".to_owned() }),
+            (
+                "oasf_api_validation: {schema_url: 'https://s.example'}",
+                Validation::Builtin,
+            ),
+            (
+                "oasf_api_validation: {mode: remote, schema_url: s.example/}",
+                Validation::Remote {
+                    url: "http://s.example".to_owned(),
+                },
+            ),
             ("oasf_api_validation: {mode: off}", Validation::Off),
             ("oasf_api_validation: {mode: \"off\"}", Validation::Off),
         ] {

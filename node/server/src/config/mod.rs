@@ -140,10 +140,16 @@ pub fn default_data_dir(env: impl Fn(&str) -> Option<String>) -> PathBuf {
 /// # Errors
 /// A sentence naming the value when it has no port or does not resolve.
 pub async fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
-    let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
+    let full = if address.starts_with(':') {
+        format!("0.0.0.0{address}")
+    } else {
+        address.to_owned()
+    };
     let mut found: Vec<SocketAddr> = tokio::net::lookup_host(full.as_str())
         .await
-        .map_err(|error| format!("cannot resolve {address:?}: {error}; give host:port, such as 127.0.0.1:8888"))?
+        .map_err(|error| {
+            format!("cannot resolve {address:?}: {error}; give host:port, such as 127.0.0.1:8888")
+        })?
         .collect();
     found.sort_unstable();
     found.dedup();

@@ -37,7 +37,11 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the configuration has {} fault(s):", self.0.len())?;
         for fault in &self.0 {
-            write!(f, "\n - {} (from {}): {}", fault.path, fault.source, fault.problem)?;
+            write!(
+                f,
+                "\n - {} (from {}): {}",
+                fault.path, fault.source, fault.problem
+            )?;
         }
         Ok(())
     }
@@ -98,7 +102,11 @@ fn flatten(prefix: &str, tree: &Value, into: &mut BTreeMap<String, Value>) {
     match tree {
         Value::Object(members) if !members.is_empty() && !prefix.starts_with(VERBATIM) => {
             for (key, value) in members {
-                let path = if prefix.is_empty() { key.to_lowercase() } else { format!("{prefix}.{}", key.to_lowercase()) };
+                let path = if prefix.is_empty() {
+                    key.to_lowercase()
+                } else {
+                    format!("{prefix}.{}", key.to_lowercase())
+                };
                 flatten(&path, value, into);
             }
         }
@@ -126,29 +134,48 @@ pub struct Found {
 
 impl<'a> Reader<'a> {
     pub fn new(layers: &'a Layers) -> Self {
-        Self { layers, asked: BTreeSet::new(), faults: Vec::new() }
+        Self {
+            layers,
+            asked: BTreeSet::new(),
+            faults: Vec::new(),
+        }
     }
 
     /// The value of a key in the uppermost layer that has it. `null` counts as absent.
     pub fn find(&mut self, path: &str) -> Option<Found> {
         self.asked.insert(path.to_owned());
         if let Some(value) = self.layers.flags.get(path) {
-            return Some(Found { value: Value::String(value.clone()), source: "the command line".to_owned() });
+            return Some(Found {
+                value: Value::String(value.clone()),
+                source: "the command line".to_owned(),
+            });
         }
         let name = env_name(path);
         if let Some(value) = self.layers.env.get(&name) {
-            return Some(Found { value: Value::String(value.clone()), source: format!("{ENV_PREFIX}{name}") });
+            return Some(Found {
+                value: Value::String(value.clone()),
+                source: format!("{ENV_PREFIX}{name}"),
+            });
         }
         let value = self.layers.file.get(path).filter(|value| !value.is_null())?;
-        Some(Found { value: value.clone(), source: self.layers.file_name.clone() })
+        Some(Found {
+            value: value.clone(),
+            source: self.layers.file_name.clone(),
+        })
     }
 
     pub fn fault(&mut self, path: &str, source: &str, problem: String) {
-        self.faults.push(Fault { path: path.to_owned(), source: source.to_owned(), problem });
+        self.faults.push(Fault {
+            path: path.to_owned(),
+            source: source.to_owned(),
+            problem,
+        });
     }
 
     fn read<T>(&mut self, path: &str, default: T, parse: impl FnOnce(&Value) -> Result<T, String>) -> T {
-        let Some(found) = self.find(path) else { return default };
+        let Some(found) = self.find(path) else {
+            return default;
+        };
         match parse(&found.value) {
             Ok(value) => value,
             Err(problem) => {
@@ -166,14 +193,20 @@ impl<'a> Reader<'a> {
 
     pub fn path(&mut self, path: &str) -> Option<PathBuf> {
         let text = self.text(path, "");
-        if text.is_empty() { None } else { Some(PathBuf::from(text)) }
+        if text.is_empty() {
+            None
+        } else {
+            Some(PathBuf::from(text))
+        }
     }
 
     pub fn flag(&mut self, path: &str, default: bool) -> bool {
-        self.read(path, default, |value| match scalar(value).unwrap_or_default().as_str() {
-            "true" | "True" | "TRUE" | "t" | "T" | "1" => Ok(true),
-            "false" | "False" | "FALSE" | "f" | "F" | "0" | "" => Ok(false),
-            _ => Err(format!("{value} is neither true nor false")),
+        self.read(path, default, |value| {
+            match scalar(value).unwrap_or_default().as_str() {
+                "true" | "True" | "TRUE" | "t" | "T" | "1" => Ok(true),
+                "false" | "False" | "FALSE" | "f" | "F" | "0" | "" => Ok(false),
+                _ => Err(format!("{value} is neither true nor false")),
+            }
         })
     }
 
@@ -186,7 +219,9 @@ impl<'a> Reader<'a> {
     }
 
     pub fn duration(&mut self, path: &str, default: Duration) -> Duration {
-        self.read(path, default, |value| duration::parse(&scalar(value).unwrap_or_default()))
+        self.read(path, default, |value| {
+            duration::parse(&scalar(value).unwrap_or_default())
+        })
     }
 
     /// Ends the reading: the keys that nobody asked for, or every fault.
@@ -196,16 +231,32 @@ impl<'a> Reader<'a> {
         }
         let is_known = |path: &str| {
             self.asked.contains(path)
-                || known.iter().any(|key| *key == path || path.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+                || known.iter().any(|key| {
+                    *key == path || path.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'))
+                })
         };
-        let mut unknown: Vec<String> = self.layers.file.keys().filter(|path| !is_known(path)).cloned().collect();
-        let names: BTreeSet<String> =
-            self.asked.iter().map(String::as_str).chain(known.iter().copied()).map(env_name).collect();
+        let mut unknown: Vec<String> = self
+            .layers
+            .file
+            .keys()
+            .filter(|path| !is_known(path))
+            .cloned()
+            .collect();
+        let names: BTreeSet<String> = self
+            .asked
+            .iter()
+            .map(String::as_str)
+            .chain(known.iter().copied())
+            .map(env_name)
+            .collect();
         unknown.extend(
             self.layers
                 .env
                 .keys()
-                .filter(|name| !names.contains(*name) && !names.iter().any(|known| name.starts_with(&format!("{known}_"))))
+                .filter(|name| {
+                    !names.contains(*name)
+                        && !names.iter().any(|known| name.starts_with(&format!("{known}_")))
+                })
                 .map(|name| format!("{ENV_PREFIX}{name}")),
         );
         Ok(unknown)

@@ -29,7 +29,9 @@ pub async fn serve_health(listener: TcpListener, health: Health, stop: Cancellat
 }
 
 async fn serve(name: &'static str, listener: TcpListener, router: Router, stop: CancellationToken) {
-    let ended = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let ended = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
     if let Err(error) = ended {
         tracing::error!(component = name, %error, "http listener ended");
     }
@@ -41,19 +43,29 @@ async fn scrape(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> impl
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("application/openmetrics-text"));
     let (text, kind) = if wants_open {
-        (metrics.open_metrics(), "application/openmetrics-text; version=1.0.0; charset=utf-8")
+        (
+            metrics.open_metrics(),
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )
     } else {
         (metrics.prometheus(), "text/plain; version=0.0.4; charset=utf-8")
     };
     match text {
         Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], String::new()),
+        Err(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "text/plain")],
+            String::new(),
+        ),
     }
 }
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
     match health.failing() {
         failing if failing.is_empty() => (StatusCode::OK, "ready\n".to_owned()),
-        failing => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", failing.join(", "))),
+        failing => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {}\n", failing.join(", ")),
+        ),
     }
 }

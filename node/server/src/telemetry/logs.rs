@@ -48,36 +48,63 @@ pub fn start(settings: &Settings) {
         None | Some("" | "text") => Format::Text,
         Some("json") => Format::Json,
         Some(other) => {
-            remarks.push(format!("log format {other:?} is not known, text is used; write text or json"));
+            remarks.push(format!(
+                "log format {other:?} is not known, text is used; write text or json"
+            ));
             Format::Text
         }
     };
-    let level = settings.level.as_deref().map(str::to_lowercase).unwrap_or_default();
-    let level = if level == "warning" { "warn".to_owned() } else { level };
+    let level = settings
+        .level
+        .as_deref()
+        .map(str::to_lowercase)
+        .unwrap_or_default();
+    let level = if level == "warning" {
+        "warn".to_owned()
+    } else {
+        level
+    };
     // Libraries stay quiet below warning unless they are named.
     let known = ["trace", "debug", "info", "warn", "error", "off"].contains(&level.as_str());
     let directives = match level.as_str() {
         "" => "warn,dirnode=info,dirnode_server=info,dirnode_store=info,dirnode_record=info".to_owned(),
         level if known => {
-            format!("warn,dirnode={level},dirnode_server={level},dirnode_store={level},dirnode_record={level}")
+            format!(
+                "warn,dirnode={level},dirnode_server={level},dirnode_store={level},dirnode_record={level}"
+            )
         }
         other => other.to_owned(),
     };
     let filter = EnvFilter::builder().parse(&directives).unwrap_or_else(|error| {
-        remarks.push(format!("log level {level:?} is not known ({error}), info is used"));
+        remarks.push(format!(
+            "log level {level:?} is not known ({error}), info is used"
+        ));
         EnvFilter::new("warn,dirnode=info,dirnode_server=info,dirnode_store=info,dirnode_record=info")
     });
 
-    let file = settings.file.as_deref().filter(|path| !path.is_empty()).and_then(|path| {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|error| remarks.push(format!("log file {path:?} does not open ({error}), standard output is used")))
-            .ok()
-    });
-    let lines = Lines { format, colour: file.is_none() && format == Format::Text && std::io::stdout().is_terminal() };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).event_format(lines);
+    let file = settings
+        .file
+        .as_deref()
+        .filter(|path| !path.is_empty())
+        .and_then(|path| {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|error| {
+                    remarks.push(format!(
+                        "log file {path:?} does not open ({error}), standard output is used"
+                    ))
+                })
+                .ok()
+        });
+    let lines = Lines {
+        format,
+        colour: file.is_none() && format == Format::Text && std::io::stdout().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .event_format(lines);
     // A second start in one process, as tests do, keeps the first.
     let _ = match file {
         Some(file) => builder.with_writer(Mutex::new(file)).try_init(),
@@ -152,7 +179,13 @@ where
         let level = event.metadata().level().as_str();
         let component = facts.component.unwrap_or_else(|| {
             let target = event.metadata().target();
-            target.strip_prefix("dirnode_").unwrap_or(target).split("::").next().unwrap_or(target).to_owned()
+            target
+                .strip_prefix("dirnode_")
+                .unwrap_or(target)
+                .split("::")
+                .next()
+                .unwrap_or(target)
+                .to_owned()
         });
         match self.format {
             Format::Json => {
@@ -173,7 +206,11 @@ where
                     (_, "WARN") => ("\x1b[33m", "\x1b[0m"),
                     _ => ("\x1b[2m", "\x1b[0m"),
                 };
-                write!(out, "time={time} level={on}{level}{off} msg={}", quoted(&facts.message))?;
+                write!(
+                    out,
+                    "time={time} level={on}{level}{off} msg={}",
+                    quoted(&facts.message)
+                )?;
                 write!(out, " component={}", quoted(&component))?;
                 for (name, value) in facts.fields {
                     match value {
@@ -189,6 +226,13 @@ where
 
 /// Text that needs quotes gets them; control characters never reach the terminal.
 fn quoted(text: &str) -> String {
-    let plain = !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
-    if plain { text.to_owned() } else { format!("{text:?}") }
+    let plain = !text.is_empty()
+        && text
+            .chars()
+            .all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
+    if plain {
+        text.to_owned()
+    } else {
+        format!("{text:?}")
+    }
 }

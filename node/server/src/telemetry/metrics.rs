@@ -20,8 +20,9 @@ use crate::events::EventBus;
 use dirnode_store::Store;
 
 /// Upper bounds of the latency histogram, in seconds.
-const SECONDS: [f64; 14] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+const SECONDS: [f64; 14] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MethodLabels {
@@ -57,7 +58,10 @@ pub struct Method {
 impl Method {
     /// Counts a call that ended.
     pub(crate) fn handled(&self, code: tonic::Code, seconds: f64) {
-        if let Some(counter) = usize::try_from(i32::from(code)).ok().and_then(|index| self.handled.get(index)) {
+        if let Some(counter) = usize::try_from(i32::from(code))
+            .ok()
+            .and_then(|index| self.handled.get(index))
+        {
             counter.inc();
         }
         self.seconds.observe(seconds);
@@ -82,11 +86,31 @@ impl Metrics {
         let sent = Family::<MethodLabels, Counter>::default();
         let handled = Family::<CodeLabels, Counter>::default();
         let seconds = Family::<MethodLabels, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
-        registry.register("grpc_server_started", "Calls started on the server", started.clone());
-        registry.register("grpc_server_handled", "Calls ended on the server, by code", handled.clone());
-        registry.register("grpc_server_msg_received", "Messages received on the server", received.clone());
-        registry.register("grpc_server_msg_sent", "Messages sent by the server", sent.clone());
-        registry.register("grpc_server_handling_seconds", "Time from start to end of a call", seconds.clone());
+        registry.register(
+            "grpc_server_started",
+            "Calls started on the server",
+            started.clone(),
+        );
+        registry.register(
+            "grpc_server_handled",
+            "Calls ended on the server, by code",
+            handled.clone(),
+        );
+        registry.register(
+            "grpc_server_msg_received",
+            "Messages received on the server",
+            received.clone(),
+        );
+        registry.register(
+            "grpc_server_msg_sent",
+            "Messages sent by the server",
+            sent.clone(),
+        );
+        registry.register(
+            "grpc_server_handling_seconds",
+            "Time from start to end of a call",
+            seconds.clone(),
+        );
 
         let mut methods = HashMap::new();
         for set in [FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {
@@ -127,12 +151,16 @@ impl Metrics {
                 }
             }
         }
-        Ok(Self { registry, methods: Arc::new(methods) })
+        Ok(Self {
+            registry,
+            methods: Arc::new(methods),
+        })
     }
 
     /// Adds the figures of store and event bus, read at each scrape.
     pub fn watch(&mut self, store: Store, events: EventBus) {
-        self.registry.register_collector(Box::new(Rooms { store, events }));
+        self.registry
+            .register_collector(Box::new(Rooms { store, events }));
     }
 
     /// The methods by path, `/package.Service/Method`.
@@ -157,15 +185,18 @@ impl Metrics {
     /// As [`Metrics::open_metrics`].
     pub fn prometheus(&self) -> Result<String, fmt::Error> {
         let text = self.open_metrics()?;
-        let counters: Vec<&str> =
-            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+        let counters: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+            .collect();
         let mut plain = String::with_capacity(text.len() + 1024);
         for line in text.lines() {
             if line == "# EOF" || line.starts_with("# UNIT ") {
                 continue;
             }
             let mut parts = line.splitn(4, ' ');
-            if let (Some("#"), Some(what), Some(name), Some(rest)) = (parts.next(), parts.next(), parts.next(), parts.next())
+            if let (Some("#"), Some(what), Some(name), Some(rest)) =
+                (parts.next(), parts.next(), parts.next(), parts.next())
             {
                 let suffix = if counters.contains(&name) { "_total" } else { "" };
                 plain.push_str(&format!("# {what} {name}{suffix} {rest}\n"));
@@ -208,17 +239,50 @@ impl Collector for Rooms {
             let mut descriptor = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
             metric.encode(descriptor.encode_family(&[("room", room)])?)
         };
-        gauge("dirnode_event_subscribers", "Subscribers that listen now", "events", subscribers as u64)?;
+        gauge(
+            "dirnode_event_subscribers",
+            "Subscribers that listen now",
+            "events",
+            subscribers as u64,
+        )?;
         for (name, help, value) in [
             ("dirnode_store_records", "Records stored", stats.records),
             ("dirnode_store_referrers", "Referrers stored", stats.referrers),
-            ("dirnode_store_journal_bytes", "Size of the journal's files", stats.journal_bytes),
-            ("dirnode_store_overlay_bodies", "Bodies that wait for the layout", stats.overlay_bodies),
-            ("dirnode_store_overlay_bytes", "Bytes of those bodies", stats.overlay_bytes),
-            ("dirnode_store_rows_disk_bytes", "Bytes of the row store on disk", stats.rows_disk_bytes),
-            ("dirnode_store_rows_live_bytes", "Bytes of live rows", stats.rows_live_bytes),
-            ("dirnode_store_manifests_behind", "Records whose OCI manifests wait", stats.manifests_behind),
-            ("dirnode_store_healthy", "Whether the store takes writes", u64::from(self.store.health().is_ok())),
+            (
+                "dirnode_store_journal_bytes",
+                "Size of the journal's files",
+                stats.journal_bytes,
+            ),
+            (
+                "dirnode_store_overlay_bodies",
+                "Bodies that wait for the layout",
+                stats.overlay_bodies,
+            ),
+            (
+                "dirnode_store_overlay_bytes",
+                "Bytes of those bodies",
+                stats.overlay_bytes,
+            ),
+            (
+                "dirnode_store_rows_disk_bytes",
+                "Bytes of the row store on disk",
+                stats.rows_disk_bytes,
+            ),
+            (
+                "dirnode_store_rows_live_bytes",
+                "Bytes of live rows",
+                stats.rows_live_bytes,
+            ),
+            (
+                "dirnode_store_manifests_behind",
+                "Records whose OCI manifests wait",
+                stats.manifests_behind,
+            ),
+            (
+                "dirnode_store_healthy",
+                "Whether the store takes writes",
+                u64::from(self.store.health().is_ok()),
+            ),
         ] {
             gauge(name, help, "store", value)?;
         }
@@ -227,11 +291,24 @@ impl Collector for Rooms {
             let mut descriptor = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
             metric.encode(descriptor.encode_family(&[("room", room)])?)
         };
-        counter("dirnode_events_dropped", "Events that a slow subscriber lost", "events", dropped)?;
+        counter(
+            "dirnode_events_dropped",
+            "Events that a slow subscriber lost",
+            "events",
+            dropped,
+        )?;
         for (name, help, value) in [
-            ("dirnode_store_groups", "Groups made durable; entries over groups is the gain of group commit", stats.groups),
+            (
+                "dirnode_store_groups",
+                "Groups made durable; entries over groups is the gain of group commit",
+                stats.groups,
+            ),
             ("dirnode_store_entries", "Entries made durable", stats.entries),
-            ("dirnode_store_quarantined", "Damaged bodies moved aside", stats.quarantined),
+            (
+                "dirnode_store_quarantined",
+                "Damaged bodies moved aside",
+                stats.quarantined,
+            ),
         ] {
             counter(name, help, "store", value)?;
         }
