@@ -60,7 +60,7 @@ pub(crate) fn classify(
     let mut row = StoredRecord {
         inserted_at_ns: modified_ns,
         size_bytes: body.len() as u64,
-        summary: Some(summary),
+        summary: Some(Box::new(summary)),
     };
     if crate::rows::encode("record", &row)?.len() > MAX_ROW_BYTES {
         row.summary = None;

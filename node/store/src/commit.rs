@@ -30,7 +30,7 @@ const BACKLOG_ROUNDS: u32 = 100;
 
 /// What a caller asks for.
 pub(crate) enum Request {
-    PutRecord(NewRecord),
+    PutRecord(Box<NewRecord>),
     DropRecord(RecordCid),
     PutReferrer(NewReferrer),
     DropReferrers(RecordCid, ReferrerFilter),
@@ -267,7 +267,7 @@ impl Committer {
         let unchanged = Ok(Plan::Nothing(Answer::Changed(false)));
         let changed = Answer::Changed(true);
         match request {
-            Request::PutRecord(record) => self.plan_record(record),
+            Request::PutRecord(record) => self.plan_record(*record),
             Request::DropRecord(cid) => {
                 if !self.shared.index.read().names.contains(&cid) {
                     return unchanged;
@@ -345,7 +345,7 @@ impl Committer {
         let mut row = StoredRecord {
             inserted_at_ns,
             size_bytes: body.len() as u64,
-            summary: Some(summary),
+            summary: Some(Box::new(summary)),
         };
         if crate::rows::encode("record", &row)?.len() > MAX_ROW_BYTES {
             row.summary = None;
@@ -427,8 +427,8 @@ impl Committer {
 /// What a request reads or changes; two with a common key go into different groups.
 fn keys_of(request: &Request) -> Vec<Key> {
     match request {
-        Request::PutRecord(NewRecord { cid, .. })
-        | Request::DropRecord(cid)
+        Request::PutRecord(record) => vec![Key::Cid(record.cid)],
+        Request::DropRecord(cid)
         | Request::DropReferrers(cid, _)
         | Request::Publish(cid)
         | Request::Unpublish(cid) => vec![Key::Cid(*cid)],

@@ -22,9 +22,9 @@ use crate::state::Shared;
 /// How often it looks. The counts of rounds below are in this unit.
 pub(crate) const TICK: Duration = Duration::from_millis(200);
 /// It is woken earlier when so much waits.
-pub(crate) const WAKE_BYTES: u64 = 16 << 20;
+pub(crate) const WAKE_BYTES: u64 = 48 << 20;
 /// See [`WAKE_BYTES`].
-pub(crate) const WAKE_BODIES: u64 = 4096;
+pub(crate) const WAKE_BODIES: u64 = 12_288;
 /// While writes come in, bodies wait this many rounds: moving them costs the writers device time, and a larger
 /// group costs less for each body.
 const BUSY_ROUNDS: u32 = 10;
@@ -36,6 +36,8 @@ const USAGE_ROUNDS: u32 = 5;
 /// Manifests are written when nothing has changed for 5 s, or 60 s after the first change.
 const QUIET_ROUNDS: u32 = 25;
 const PATIENCE_ROUNDS: u32 = 300;
+/// With more records behind than this, a stop does not wait for manifests: the next start finds what is missing.
+const AT_CLOSE: usize = 10_000;
 /// A snapshot replaces the condensed files when those added since the last pass three times its size, so all
 /// together four times what is live; small ones are not worth it.
 const SNAPSHOT_FACTOR: u64 = 3;
@@ -106,11 +108,13 @@ impl Mover {
             if rounds.is_multiple_of(USAGE_ROUNDS) {
                 self.ask_for_usage();
             }
-            let changed = !self.shared.index.read().dirty_manifests.is_empty() || self.manifests.is_stale();
+            let count = self.shared.index.read().dirty_manifests.len();
+            let changed = count > 0 || self.manifests.is_stale();
             behind = if changed { behind.saturating_add(1) } else { 0 };
+            let stopping = finish && count <= AT_CLOSE;
             if self.shared.config.manifests
                 && changed
-                && (finish || quiet >= QUIET_ROUNDS || behind >= PATIENCE_ROUNDS)
+                && (stopping || quiet >= QUIET_ROUNDS || behind >= PATIENCE_ROUNDS)
             {
                 behind = 0;
                 // The layout is complete without manifests: registry tools see an older state, no more.

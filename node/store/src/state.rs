@@ -104,7 +104,7 @@ impl Shared {
     /// The summary of a record, read from its body when it is too large for a row.
     pub(crate) fn summary(&self, cid: &RecordCid, row: &StoredRecord) -> Result<Summary, StoreError> {
         if let Some(summary) = &row.summary {
-            return Ok(summary.clone());
+            return Ok(Summary::clone(summary));
         }
         let body = self
             .read_body(cid)?
@@ -329,7 +329,7 @@ impl Shared {
         }
         self.put_row(Family::Records, cid.digest(), value)?;
         Ok(match (&row.summary, body) {
-            (Some(summary), _) => summary.clone(),
+            (Some(summary), _) => Summary::clone(summary),
             (None, Some(body)) => (self.config.summarise)(body).unwrap_or_default(),
             // A damaged body must not stop the start: the record then goes without a name until it is healed.
             (None, None) => self.summary(cid, row).unwrap_or_default(),

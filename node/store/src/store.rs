@@ -135,7 +135,7 @@ impl Store {
     /// `TooLarge`, `Full`, `Busy`, `Closed`; `Corrupt` when the body does not hash to the CID.
     pub async fn put_record(&self, record: NewRecord) -> Result<PutRecord, StoreError> {
         self.check_body(record.cid, &record.body).await?;
-        let inserted = self.ask_changed(Request::PutRecord(record)).await?;
+        let inserted = self.ask_changed(Request::PutRecord(Box::new(record))).await?;
         Ok(PutRecord { inserted })
     }
 

@@ -38,6 +38,9 @@ pub(crate) struct Read {
     pub(crate) body_at: u64,
 }
 
+/// Takes an entry and the file that holds it.
+pub(crate) type EachEntry<'a> = dyn FnMut(Read, &Arc<dyn DiskFile>) -> Result<(), StoreError> + 'a;
+
 struct Window {
     file: Arc<dyn DiskFile>,
     len: u64,
@@ -71,7 +74,7 @@ pub(crate) fn read_file(
     disk: &dyn Disk,
     path: &Path,
     kind: FileKind,
-    each: &mut dyn FnMut(Read, &Arc<dyn DiskFile>) -> Result<(), StoreError>,
+    each: &mut EachEntry<'_>,
 ) -> Result<FileEnd, StoreError> {
     let failed = |error: std::io::Error| StoreError::io("read", path, &error);
     let file: Arc<dyn DiskFile> = Arc::from(disk.open(path).map_err(failed)?);

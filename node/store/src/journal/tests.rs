@@ -29,7 +29,7 @@ fn all_kinds() -> Vec<Change> {
     let row = StoredRecord {
         inserted_at_ns: 7,
         size_bytes: 6,
-        summary: Some(summary),
+        summary: Some(Box::new(summary)),
     };
     let referrer = StoredReferrer {
         cid: other,

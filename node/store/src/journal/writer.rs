@@ -150,9 +150,4 @@ impl Writer {
         self.len = end;
         Ok(())
     }
-
-    /// Bytes of entries in the file.
-    pub(crate) fn len(&self) -> u64 {
-        self.len
-    }
 }

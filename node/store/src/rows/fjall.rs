@@ -1,13 +1,12 @@
 //! fjall 3 as a row engine: the exit from sled, kept working by the shared suite.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::{Family, Op, Rows, RowsStats, Ticket, check_size};
+use super::{EachRow, Family, Op, Rows, RowsStats, Ticket, check_size};
 use crate::StoreError;
 
 pub(super) struct FjallRows {
@@ -51,12 +50,7 @@ impl Rows for FjallRows {
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    fn scan(
-        &self,
-        family: Family,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, family: Family, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
         for row in self.space(family)?.prefix(prefix) {
             let (key, value) = row.into_inner().map_err(|error| failed(&error))?;
             if each(&key, &value).is_break() {

@@ -1,12 +1,12 @@
 //! Rows in a sorted map: for tests, and for the crash tests, where every start has to rebuild.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::{Family, Op, Rows, RowsStats, Ticket, check_size};
+use super::{EachRow, Family, Op, Rows, RowsStats, Ticket, check_size};
 use crate::StoreError;
 
 #[derive(Default)]
@@ -19,12 +19,7 @@ impl Rows for MemoryRows {
         Ok(self.rows.read().get(&(family, key.to_vec())).cloned())
     }
 
-    fn scan(
-        &self,
-        family: Family,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, family: Family, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
         // One row at a time, so that `each` may write.
         let mut from = Bound::Included((family, prefix.to_vec()));
         loop {

@@ -93,16 +93,14 @@ pub(crate) struct RowsStats {
     pub(crate) live_bytes: u64,
 }
 
+/// Takes key and value of a row.
+pub(crate) type EachRow<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// What a row engine must do. Every call may block.
 pub(crate) trait Rows: Send + Sync {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
     /// Calls `each` for the rows whose key begins with `prefix`, in byte order of the keys.
-    fn scan(
-        &self,
-        family: Family,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError>;
+    fn scan(&self, family: Family, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError>;
     /// Makes the changes visible, in order, not yet durable. Refuses values over [`MAX_ROW_BYTES`].
     fn write(&self, ops: &[Op]) -> Result<Ticket, StoreError>;
     /// Returns once all writes up to `ticket` are durable.
@@ -141,7 +139,7 @@ pub(crate) struct StoredRecord {
     pub(crate) inserted_at_ns: i64,
     pub(crate) size_bytes: u64,
     /// `None` when it is too large for a row: then it is read from the body.
-    pub(crate) summary: Option<Summary>,
+    pub(crate) summary: Option<Box<Summary>>,
 }
 
 /// What the referrers family holds.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Family, Op, Rows, RowsStats, Ticket, check_size};
+use super::{EachRow, Family, Op, Rows, RowsStats, Ticket, check_size};
 use crate::StoreError;
 
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -90,12 +90,7 @@ impl Rows for SledRows {
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    fn scan(
-        &self,
-        family: Family,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, family: Family, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
         for row in self.tree(family)?.scan_prefix(prefix) {
             let (key, value) = row.map_err(|error| failed(&error))?;
             if each(&key, &value).is_break() {
