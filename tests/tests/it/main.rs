@@ -8,3 +8,4 @@
 )]
 
 mod vectors_api;
+mod vectors_cid;
