@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Subcommand;
+use dirnode_store::VerifyReport;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
 use super::OutputArgs;
 use super::output::{self, Format};
@@ -59,31 +61,82 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
         );
     }
     let bar = if std::io::stderr().is_terminal() {
-        let style = ProgressStyle::with_template("{msg:12} {bar:40} {pos}/{len}, {eta} left")?;
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} blobs, {per_sec}, {eta} left")?;
         ProgressBar::new(0).with_style(style)
     } else {
         ProgressBar::hidden()
     };
     let mut on_progress = |progress: dirnode_store::Progress| {
-        bar.set_message(format!("{progress:?}"));
+        bar.set_length(progress.total);
+        bar.set_position(progress.checked);
     };
     let report = dirnode_store::verify(&dir, args.repair, &mut on_progress)?;
     bar.finish_and_clear();
-    let value = serde_json::json!({ "report": format!("{report:?}") });
     match format {
-        Format::Json => output::json(&value)?,
-        Format::Jsonl | Format::Raw => output::json_line(&value)?,
-        Format::Human => {
-            if let Some(members) = value.as_object() {
-                for (name, value) in members {
-                    output::line(&format!("{}: {value}", name.replace('_', " ")))?;
-                }
-            }
+        Format::Json => output::json(&as_json(&report))?,
+        Format::Jsonl => output::json_line(&as_json(&report))?,
+        Format::Raw => output::line(if report.is_clean() { "sound" } else { "damaged" })?,
+        Format::Human => describe(&report)?,
+    }
+    match (report.is_clean(), report.repaired) {
+        (true, _) => Ok(()),
+        (false, true) => bail!(
+            "{} was damaged; what could be repaired was, see above",
+            dir.display()
+        ),
+        (false, false) => bail!(
+            "{} is damaged; run again with --repair, then push what is missing",
+            dir.display()
+        ),
+    }
+}
+
+fn texts(cids: &[dirnode_record::RecordCid]) -> Vec<String> {
+    cids.iter().map(ToString::to_string).collect()
+}
+
+fn as_json(report: &VerifyReport) -> Value {
+    json!({
+        "sound": report.is_clean(),
+        "records": report.records,
+        "referrers": report.referrers,
+        "blobs_hashed": report.blobs_hashed,
+        "damaged_journal_files": report.damaged_files,
+        "damaged_bodies": texts(&report.damaged),
+        "missing_bodies": texts(&report.missing),
+        "dangling_referrers": texts(&report.dangling),
+        "adoptable_bodies": texts(&report.adoptable),
+        "orphans": texts(&report.orphans),
+        "missing_manifests": report.missing_manifests,
+        "repaired": report.repaired,
+    })
+}
+
+fn describe(report: &VerifyReport) -> anyhow::Result<()> {
+    output::line(&format!(
+        "{} records, {} referrers, {} blobs hashed",
+        report.records, report.referrers, report.blobs_hashed
+    ))?;
+    let counts = [
+        ("damaged journal files", report.damaged_files),
+        ("manifests missing from the layout", report.missing_manifests),
+    ];
+    for (what, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+        output::line(&format!("{what}: {count}"))?;
+    }
+    for (what, cids) in [
+        ("damaged bodies", &report.damaged),
+        ("missing bodies", &report.missing),
+        ("referrers whose record is gone", &report.dangling),
+        ("bodies that --repair would take in", &report.adoptable),
+        ("blobs that belong to nothing", &report.orphans),
+    ] {
+        if !cids.is_empty() {
+            output::line(&format!("{what}: {}", cids.len()))?;
+            texts(cids)
+                .iter()
+                .try_for_each(|cid| output::line(&format!("  {cid}")))?;
         }
     }
-    if true {
-        Ok(())
-    } else {
-        bail!("{} is not sound", dir.display())
-    }
+    output::line(if report.is_clean() { "sound" } else { "not sound" })
 }

@@ -52,13 +52,12 @@ pub(super) fn read(layers: &Layers) -> Result<(Config, Vec<String>), Faults> {
         );
     }
 
-    let data_dir = keys
-        .path("data_dir")
+    // Where the reference keeps a layout on disk, this node keeps all that it has.
+    let own = keys.path("data_dir");
+    let layouts = ["store.oci.local_dir", "oci.local_dir", "localfs.dir"].map(|path| keys.path(path));
+    let data_dir = own
+        .or_else(|| layouts.into_iter().flatten().next())
         .unwrap_or_else(|| default_data_dir(|name| std::env::var(name).ok()));
-    let oci_dir = keys.path("store.oci.local_dir");
-    let oci_dir = oci_dir
-        .or_else(|| keys.path("oci.local_dir"))
-        .or_else(|| keys.path("localfs.dir"));
 
     let metrics_enabled = keys.flag("metrics.enabled", true);
     let metrics_address = keys.text("metrics.address", ":9090");
@@ -73,7 +72,6 @@ pub(super) fn read(layers: &Layers) -> Result<(Config, Vec<String>), Faults> {
     let config = Config {
         listen_address,
         data_dir,
-        oci_dir,
         row_cache_bytes: keys.number("store.row_cache_bytes", 256 * 1024 * 1024, "a number of bytes"),
         validation: validation(&mut keys),
         verbose: keys.flag("logging.verbose", false),
@@ -320,14 +318,15 @@ mod tests {
 
     #[test]
     fn the_environment_wins_over_the_file_even_when_empty() {
-        let yaml = "Listen_Address: 127.0.0.1:1\nmetrics: {address: ':1'}\nstore: {oci: {local_dir: /x}}";
+        let yaml = "Listen_Address: 127.0.0.1:1\nhealthcheck_address: ':1'\nstore: {oci: {local_dir: /x}}";
         let env = [
             ("DIRECTORY_SERVER_LISTEN_ADDRESS", "127.0.0.1:2"),
-            ("DIRECTORY_SERVER_STORE_OCI_LOCAL_DIR", ""),
+            ("DIRECTORY_SERVER_HEALTHCHECK_ADDRESS", ""),
         ];
         let (config, _) = read_yaml(yaml, &env).unwrap();
         assert_eq!(config.listen_address, "127.0.0.1:2");
-        assert_eq!(config.oci_dir, None);
+        assert_eq!(config.health_address, None);
+        assert_eq!(config.data_dir, std::path::Path::new("/x"));
     }
 
     #[test]
@@ -396,5 +395,21 @@ mod tests {
             assert_eq!(read_yaml(yaml, &[]).unwrap().0.validation, expected, "{yaml}");
         }
         assert!(read_yaml("oasf_api_validation: {mode: remote}", &[]).is_err());
+    }
+
+    #[test]
+    fn the_example_files_hold_known_keys_and_the_documented_defaults() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let (mut config, unknown) = read_yaml(&std::fs::read_to_string(&path).unwrap(), &[]).unwrap();
+            assert!(unknown.is_empty(), "{}: {unknown:?}", path.display());
+            let (defaults, _) = read_yaml("", &[]).unwrap();
+            config.data_dir.clone_from(&defaults.data_dir);
+            assert_eq!(config, defaults, "{}", path.display());
+            seen += 1;
+        }
+        assert!(seen > 0, "{folder} holds no example");
     }
 }

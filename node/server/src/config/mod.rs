@@ -18,10 +18,9 @@ pub use source::{Fault, Faults, Layers};
 pub struct Config {
     /// `listen_address`: host and port of the gRPC API.
     pub listen_address: String,
-    /// `data_dir`: the folder that holds everything the node keeps.
+    /// `data_dir`, else `store.oci.local_dir`: the folder that holds everything the node keeps. The OCI layout is its
+    /// `oci` folder.
     pub data_dir: PathBuf,
-    /// `store.oci.local_dir`: the OCI layout, when it shall lie elsewhere than under `data_dir`.
-    pub oci_dir: Option<PathBuf>,
     /// `store.row_cache_bytes`: memory the row store may use for its cache.
     pub row_cache_bytes: u64,
     /// `oasf_api_validation`: how records are checked on push.
@@ -115,12 +114,6 @@ impl Config {
     /// Every fault of every key, together.
     pub fn read(layers: &Layers) -> Result<(Self, Vec<String>), Faults> {
         keys::read(layers)
-    }
-
-    /// The folder of the OCI layout.
-    #[must_use]
-    pub fn layout_dir(&self) -> PathBuf {
-        self.oci_dir.clone().unwrap_or_else(|| self.data_dir.join("oci"))
     }
 }
 
