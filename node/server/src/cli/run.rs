@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Config, Layers};
+use crate::config::{Config, Layers, Remarks};
 use crate::node::Node;
 use crate::runtime;
 use crate::telemetry::logs;
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let (config, unknown, file) = read_config(&args)?;
+    let (config, remarks, file) = read_config(&args)?;
     logs::start(&logs::Settings {
         level: args.log_level,
         format: args.log_format,
@@ -55,8 +55,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(file) => tracing::info!(component = "config", file = %file.display(), "configuration read"),
         None => tracing::info!(component = "config", "no configuration file, defaults are used"),
     }
-    if !unknown.is_empty() {
-        tracing::warn!(component = "config", keys = %unknown.join(", "), "unknown configuration keys are ignored");
+    if !remarks.without_effect.is_empty() {
+        let keys = remarks.without_effect.join(", ");
+        tracing::info!(component = "config", %keys, "keys that have no effect in this release");
+    }
+    if !remarks.unknown.is_empty() {
+        let keys = remarks.unknown.join(", ");
+        tracing::warn!(component = "config", %keys, "unknown configuration keys are ignored");
     }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -64,7 +69,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .block_on(serve(config))
 }
 
-fn read_config(args: &Args) -> anyhow::Result<(Config, Vec<String>, Option<PathBuf>)> {
+fn read_config(args: &Args) -> anyhow::Result<(Config, Remarks, Option<PathBuf>)> {
     let file = match &args.config {
         Some(file) => Some(file.clone()),
         None => Some(PathBuf::from(DEFAULT_CONFIG)).filter(|file| file.exists()),
@@ -84,8 +89,8 @@ fn read_config(args: &Args) -> anyhow::Result<(Config, Vec<String>, Option<PathB
         )
         .flag("data_dir", args.data_dir.clone())
         .flag("listen_address", args.listen_address.clone());
-    let (config, unknown) = Config::read(&layers)?;
-    Ok((config, unknown, file))
+    let (config, remarks) = Config::read(&layers)?;
+    Ok((config, remarks, file))
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

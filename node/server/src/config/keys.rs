@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::source::{Faults, Layers, Reader};
+use super::source::{Faults, Layers, Reader, Remarks};
 use super::{Config, Connection, Events, Rate, RateLimit, Validation, default_data_dir};
 
-/// Keys of the reference that a file written for it may hold and that have no effect here (yet). They are accepted in
-/// silence; a key in neither list is named in one warning.
+/// Keys of the reference that a file written for it may hold and that have no effect here (yet). They are accepted and
+/// listed at start; a key in neither list is named in one warning.
 const ACCEPTED: &[&str] = &[
     "authn",
     "authz",
@@ -20,10 +20,10 @@ const ACCEPTED: &[&str] = &[
     "extractor",
     "federation",
     "http_gateway",
+    "logging",
     "naming",
     "publication",
     "routing",
-    "spiffe_workload_address",
     "store.oci.advertised_insecure",
     "store.oci.advertised_registry_address",
     "store.oci.auth_config",
@@ -37,7 +37,7 @@ const ACCEPTED: &[&str] = &[
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-pub(super) fn read(layers: &Layers) -> Result<(Config, Vec<String>), Faults> {
+pub(super) fn read(layers: &Layers) -> Result<(Config, Remarks), Faults> {
     let mut keys = Reader::new(layers);
     let listen_address = keys.text("listen_address", "0.0.0.0:8888");
     check_address(&mut keys, "listen_address", &listen_address);
@@ -74,7 +74,6 @@ pub(super) fn read(layers: &Layers) -> Result<(Config, Vec<String>), Faults> {
         data_dir,
         row_cache_bytes: keys.number("store.row_cache_bytes", 256 * 1024 * 1024, "a number of bytes"),
         validation: validation(&mut keys),
-        verbose: keys.flag("logging.verbose", false),
         connection: connection(&mut keys),
         rate_limit: rate_limit(&mut keys),
         metrics_address: metrics_enabled.then_some(metrics_address),
@@ -88,8 +87,28 @@ pub(super) fn read(layers: &Layers) -> Result<(Config, Vec<String>), Faults> {
         },
         startup_record: keys.flag("startup_record.enabled", true),
     };
-    let unknown = keys.finish(ACCEPTED)?;
-    Ok((config, unknown))
+    refuse_to_look_safe(&mut keys);
+    let remarks = keys.finish(ACCEPTED)?;
+    Ok((config, remarks))
+}
+
+/// Who asks for authentication must not get an open node: until there is any, the node does not start.
+fn refuse_to_look_safe(keys: &mut Reader<'_>) {
+    for path in ["authn.enabled", "authz.enabled"] {
+        if keys.flag(path, false) {
+            let source = keys.find(path).map_or_else(String::new, |found| found.source);
+            let problem = "true, but this release has no authentication and no policies; set it to false and keep the API on \
+                a private address, or put a proxy in front";
+            keys.fault(path, &source, problem.to_owned());
+        }
+    }
+    let workload = keys.text("spiffe_workload_address", "");
+    if !workload.is_empty() {
+        let problem = format!(
+            "{workload:?} asks for SPIFFE identities, which this release does not have; remove the key"
+        );
+        keys.fault("spiffe_workload_address", "the configuration", problem);
+    }
 }
 
 fn check_address(keys: &mut Reader<'_>, path: &str, address: &str) {
@@ -281,7 +300,7 @@ fn method_limits(keys: &mut Reader<'_>) -> Vec<(String, Rate)> {
 mod tests {
     use super::*;
 
-    fn read_yaml(text: &str, env: &[(&str, &str)]) -> Result<(Config, Vec<String>), Faults> {
+    fn read_yaml(text: &str, env: &[(&str, &str)]) -> Result<(Config, Remarks), Faults> {
         let env = env
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -290,12 +309,12 @@ mod tests {
 
     #[test]
     fn nothing_set_gives_the_documented_defaults() {
-        let (config, unknown) = read_yaml("", &[]).unwrap();
+        let (config, remarks) = read_yaml("", &[]).unwrap();
         assert_eq!(config.listen_address, "0.0.0.0:8888");
         assert_eq!(config.validation, Validation::Builtin);
         assert_eq!(config.connection.max_concurrent_streams, 1000);
         assert_eq!(config.metrics_address.as_deref(), Some(":9090"));
-        assert!(unknown.is_empty());
+        assert_eq!(remarks, Remarks::default());
     }
 
     #[test]
@@ -346,24 +365,39 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_listed_and_reference_keys_are_not() {
-        let yaml = "listn_address: x\nauthn: {enabled: false}\nrouting: {gossipsub: {enabled: true}}\nsync: {auth_config: {username: u}}";
-        let (_, unknown) = read_yaml(
-            yaml,
-            &[
-                ("DIRECTORY_SERVER_TYPO", "1"),
-                ("DIRECTORY_SERVER_AUTHN_MODE", "x509"),
-            ],
-        )
-        .unwrap();
-        assert_eq!(unknown, ["listn_address", "DIRECTORY_SERVER_TYPO"]);
+    fn unknown_keys_are_told_apart_from_keys_without_effect() {
+        let yaml =
+            "listn_address: x\nauthn: {enabled: false, mode: x509}\nsync: {auth_config: {username: u}}";
+        let env = [
+            ("DIRECTORY_SERVER_TYPO", "1"),
+            ("DIRECTORY_SERVER_AUTHN_SOCKET_PATH", "/s"),
+        ];
+        let (_, remarks) = read_yaml(yaml, &env).unwrap();
+        assert_eq!(remarks.unknown, ["listn_address", "DIRECTORY_SERVER_TYPO"]);
+        let accepted = [
+            "authn.mode",
+            "sync.auth_config.username",
+            "DIRECTORY_SERVER_AUTHN_SOCKET_PATH",
+        ];
+        assert_eq!(remarks.without_effect, accepted);
+    }
+
+    #[test]
+    fn a_node_that_is_asked_to_authenticate_does_not_start_open() {
+        for yaml in [
+            "authn: {enabled: true}",
+            "authz: {enabled: 'true'}",
+            "spiffe_workload_address: unix:///s",
+        ] {
+            assert_eq!(read_yaml(yaml, &[]).unwrap_err().0.len(), 1, "{yaml}");
+        }
     }
 
     #[test]
     fn method_names_are_taken_verbatim() {
         let yaml =
             "ratelimit: {method_limits: {/agntcy.dir.store.v1.StoreService/Push: {rps: 5, burst: 10}}}";
-        let (config, unknown) = read_yaml(yaml, &[]).unwrap();
+        let (config, remarks) = read_yaml(yaml, &[]).unwrap();
         let rate = Rate {
             per_second: 5.0,
             burst: 10,
@@ -372,7 +406,7 @@ mod tests {
             config.rate_limit.methods,
             [("/agntcy.dir.store.v1.StoreService/Push".to_owned(), rate)]
         );
-        assert!(unknown.is_empty());
+        assert_eq!(remarks, Remarks::default());
     }
 
     #[test]
@@ -403,8 +437,8 @@ mod tests {
         let mut seen = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            let (mut config, unknown) = read_yaml(&std::fs::read_to_string(&path).unwrap(), &[]).unwrap();
-            assert!(unknown.is_empty(), "{}: {unknown:?}", path.display());
+            let (mut config, remarks) = read_yaml(&std::fs::read_to_string(&path).unwrap(), &[]).unwrap();
+            assert_eq!(remarks, Remarks::default(), "{}", path.display());
             let (defaults, _) = read_yaml("", &[]).unwrap();
             config.data_dir.clone_from(&defaults.data_dir);
             assert_eq!(config, defaults, "{}", path.display());

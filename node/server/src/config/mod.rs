@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use source::{Fault, Faults, Layers};
+pub use source::{Fault, Faults, Layers, Remarks};
 
 /// Everything `dirnode run` needs to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,8 +25,6 @@ pub struct Config {
     pub row_cache_bytes: u64,
     /// `oasf_api_validation`: how records are checked on push.
     pub validation: Validation,
-    /// `logging.verbose`: log requests and answers too.
-    pub verbose: bool,
     /// `connection`: limits of one connection and one message.
     pub connection: Connection,
     /// `ratelimit`: calls per second.
@@ -112,7 +110,7 @@ impl Config {
     ///
     /// # Errors
     /// Every fault of every key, together.
-    pub fn read(layers: &Layers) -> Result<(Self, Vec<String>), Faults> {
+    pub fn read(layers: &Layers) -> Result<(Self, Remarks), Faults> {
         keys::read(layers)
     }
 }

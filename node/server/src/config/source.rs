@@ -224,43 +224,47 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Ends the reading: the keys that nobody asked for, or every fault.
-    pub fn finish(self, known: &[&str]) -> Result<Vec<String>, Faults> {
+    /// Ends the reading: what was set and not asked for, or every fault. `accepted` are keys, or parents of keys, that
+    /// are known and have no effect.
+    pub fn finish(self, accepted: &[&str]) -> Result<Remarks, Faults> {
         if !self.faults.is_empty() {
             return Err(Faults(self.faults));
         }
-        let is_known = |path: &str| {
-            self.asked.contains(path)
-                || known.iter().any(|key| {
-                    *key == path || path.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'))
-                })
+        let below = |path: &str, key: &str, dot: char| {
+            path.strip_prefix(key)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(dot))
         };
-        let mut unknown: Vec<String> = self
-            .layers
-            .file
-            .keys()
-            .filter(|path| !is_known(path))
-            .cloned()
-            .collect();
-        let names: BTreeSet<String> = self
-            .asked
-            .iter()
-            .map(String::as_str)
-            .chain(known.iter().copied())
-            .map(env_name)
-            .collect();
-        unknown.extend(
-            self.layers
-                .env
-                .keys()
-                .filter(|name| {
-                    !names.contains(*name)
-                        && !names.iter().any(|known| name.starts_with(&format!("{known}_")))
-                })
-                .map(|name| format!("{ENV_PREFIX}{name}")),
-        );
-        Ok(unknown)
+        let mut remarks = Remarks::default();
+        for path in self.layers.file.keys().filter(|path| !self.asked.contains(*path)) {
+            let known = accepted.iter().any(|key| below(path, key, '.'));
+            let list = if known {
+                &mut remarks.without_effect
+            } else {
+                &mut remarks.unknown
+            };
+            list.push(path.clone());
+        }
+        let asked: BTreeSet<String> = self.asked.iter().map(|path| env_name(path)).collect();
+        for name in self.layers.env.keys().filter(|name| !asked.contains(*name)) {
+            let known = accepted.iter().any(|key| below(name, &env_name(key), '_'));
+            let list = if known {
+                &mut remarks.without_effect
+            } else {
+                &mut remarks.unknown
+            };
+            list.push(format!("{ENV_PREFIX}{name}"));
+        }
+        Ok(remarks)
     }
+}
+
+/// Keys that were set and change nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remarks {
+    /// Nobody knows them; a slip of the pen, most likely.
+    pub unknown: Vec<String>,
+    /// The reference knows them; this release does nothing with them.
+    pub without_effect: Vec<String>,
 }
 
 fn env_name(path: &str) -> String {
