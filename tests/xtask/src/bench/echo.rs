@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 
 use anyhow::Context as _;
 use dirnode_proto::codec::WireCodec;
-use tokio::io::AsyncReadExt as _;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::{Grpc, NamedService, StreamingService};
@@ -79,8 +78,8 @@ pub fn serve(_: &Args) -> anyhow::Result<()> {
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .add_service(Echo)
                 .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
-                    let mut rest = Vec::new();
-                    let _ = tokio::io::stdin().read_to_end(&mut rest).await;
+                    let input = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                    let _ = tokio::task::spawn_blocking(input).await;
                 })
                 .await?;
             Ok(())
