@@ -33,6 +33,8 @@ use crate::telemetry::metrics::Metrics;
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// How often readiness is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the row store is looked at for dead weight.
+const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
 /// Flow-control windows of one stream and one connection: the 64 KiB of HTTP/2 hold records up.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -130,6 +132,7 @@ impl Node {
             "readiness",
             watch_readiness(store.clone(), health.clone(), stop.clone()),
         );
+        runtime::spawn("compaction", compact_now_and_then(store.clone(), stop.clone()));
         if config.startup_record {
             runtime::spawn(
                 "startup-record",
@@ -216,6 +219,27 @@ async fn open_store(config: &Config, clock: Clock) -> anyhow::Result<(Store, Ope
         "store opened"
     );
     Ok((store, report))
+}
+
+/// Gives back the space that rows leave behind; the row store does not shrink by itself.
+async fn compact_now_and_then(store: Store, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(COMPACTION_INTERVAL) => {}
+        }
+        if !store.rows_want_compaction() {
+            continue;
+        }
+        let before = store.stats().rows_disk_bytes;
+        match store.compact_rows().await {
+            Ok(_) => {
+                let after = store.stats().rows_disk_bytes;
+                tracing::info!(component = "store", before, after, "row store compacted");
+            }
+            Err(error) => tracing::warn!(component = "store", %error, "row store not compacted"),
+        }
+    }
 }
 
 async fn watch_readiness(store: Store, health: Health, stop: CancellationToken) {

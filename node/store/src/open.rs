@@ -216,7 +216,7 @@ pub(crate) fn open(config: StoreConfig, clock: Clock) -> Result<Opened, StoreErr
     shared.index.write().dirty_manifests.clear();
     if persistent {
         let stats = shared.with_rows(|rows| Ok(rows.stats()))?;
-        if stats.disk_bytes > COMPACT_FLOOR_BYTES && stats.disk_bytes / COMPACT_FACTOR > stats.live_bytes {
+        if worth_compacting(stats.disk_bytes, stats.live_bytes) {
             report.rows_compacted = compact_rows(&shared)?;
         }
     }
@@ -471,6 +471,11 @@ impl Replay<'_> {
             tracing::warn!(%error, "damaged journal file was not copied");
         }
     }
+}
+
+/// True when the row store holds so much dead weight that copying the live part pays.
+pub(crate) fn worth_compacting(disk_bytes: u64, live_bytes: u64) -> bool {
+    disk_bytes > COMPACT_FLOOR_BYTES && disk_bytes / COMPACT_FACTOR > live_bytes
 }
 
 /// Copies the live rows into a new folder and puts it in place of the old one. Only the thread that writes rows may

@@ -452,6 +452,13 @@ impl Store {
         }
     }
 
+    /// True when [`Store::compact_rows`] would give much space back: the row store only grows by itself.
+    #[must_use]
+    pub fn rows_want_compaction(&self) -> bool {
+        let stats = self.stats();
+        crate::open::worth_compacting(stats.rows_disk_bytes, stats.rows_live_bytes)
+    }
+
     /// Copies the live rows into a new row store, to give space back. Writes wait meanwhile.
     ///
     /// # Errors

@@ -1,15 +1,18 @@
 //! The two matching rules of queries (grpc-api §4.9): [`Pattern`] with `*` and `?`, and [`Comparison`] with an
 //! operator in front. Pure; both are safe on any text a client sends.
 //!
-//! Letter case is folded unequally, as the network does it: the query by Unicode rules, the stored text by ASCII
-//! rules only. A stored `É` is therefore met by `?` or `*` alone. [`fold_stored`] is the stored side.
+//! Letter case is folded by Unicode rules on both sides, one code point to one code point, so that `?` counts what was
+//! stored. The reference folds the stored side by ASCII rules only and never finds a stored `É` by its name; that is a
+//! slip of its database and not followed. [`fold_stored`] is the fold.
 
 use std::cmp::Ordering;
 
 /// Folds a stored text for matching. Do it once per stored text, not once per query.
 #[must_use]
 pub fn fold_stored(text: &str) -> String {
-    text.to_ascii_lowercase()
+    text.chars()
+        .map(|letter| letter.to_lowercase().next().unwrap_or(letter))
+        .collect()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +41,7 @@ impl Pattern {
     /// Reads a pattern. Every text is one.
     #[must_use]
     pub fn new(value: &str) -> Self {
-        let folded = value.to_lowercase();
+        let folded = fold_stored(value);
         if !folded.contains(['*', '?']) {
             return Self(Form::Exact(folded));
         }
@@ -231,13 +234,16 @@ mod tests {
         check("a?c", "a🚀c", true);
     }
 
-    /// A stored capital beyond ASCII keeps its form, so only a wildcard meets it.
+    /// A capital is found whatever its alphabet, and stays one code point when its lower case has two.
     #[test]
-    fn stored_side_folds_ascii_only() {
-        check("École", "École", false);
-        check("école", "école", true);
-        check("ÉCOLE", "école", true);
+    fn letters_beyond_ascii_fold_on_both_sides() {
+        check("École", "École", true);
+        check("école", "ÉCOLE", true);
         check("?cole", "École", true);
+        check("İ", "İ", true);
+        check("?x", "İX", true);
+        check("Ω*Σ", "ωας", false);
+        check("Ω*Σ", "ωασ", true);
     }
 
     #[test]
