@@ -1,7 +1,7 @@
 //! The composition root: builds the rooms in order, starts them, drains and stops them. No logic of its own.
 //!
-//! Order of the start: listeners are bound, so that a taken port is known before anything is touched; then the store is
-//! opened; then calls are served. Order of the stop: health says so, event streams end, calls drain, the store closes.
+//! Order of the start: the store is opened, so that a second process on the same folder hears that first; then listeners
+//! are bound; then calls are served. Order of the stop: health says so, event streams end, calls drain, the store closes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,11 +65,22 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub async fn start_with_clock(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let (store, opened) = open_store(&config, Arc::clone(&clock)).await?;
+        match Self::serve(config, clock, store.clone(), opened).await {
+            Ok(node) => Ok(node),
+            Err(error) => {
+                // What made the start fail matters more than what the store says to being closed again.
+                let _ = store.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve(config: Config, clock: Clock, store: Store, opened: OpenReport) -> anyhow::Result<Self> {
         let listeners = bind_all("listen_address", &config.listen_address).await?;
         let metrics_listener = bind_optional("metrics.address", config.metrics_address.as_deref()).await?;
         let health_listener = bind_optional("healthcheck_address", config.health_address.as_deref()).await?;
 
-        let (store, opened) = open_store(&config, Arc::clone(&clock)).await?;
         let events = EventBus::new(config.events.clone(), Arc::clone(&clock));
         let ingest = Ingest::new(store.clone(), events.clone(), &config.validation)?;
         let policy = Policy::default();
