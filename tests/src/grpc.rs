@@ -13,6 +13,7 @@ use http::uri::PathAndQuery;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
 use serde_json::Value as Json;
+use tokio::sync::oneshot;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
@@ -22,12 +23,12 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// Patience of a cancelled call that waits for no answer: the server shall see it before it goes away.
 const BEFORE_CANCEL: Duration = Duration::from_millis(200);
 
-/// Messages as bytes.
+/// Messages as bytes; instead of a message, `None` goes away and resets the call.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Raw;
+struct Raw;
 
 impl Codec for Raw {
-    type Encode = Bytes;
+    type Encode = Option<Bytes>;
     type Decode = Bytes;
     type Encoder = Self;
     type Decoder = Self;
@@ -42,11 +43,12 @@ impl Codec for Raw {
 }
 
 impl Encoder for Raw {
-    type Item = Bytes;
+    type Item = Option<Bytes>;
     type Error = Status;
 
-    fn encode(&mut self, item: Bytes, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buf.put(item);
+    fn encode(&mut self, item: Option<Bytes>, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        // An error here is what makes the transport send a reset; dropping the answers alone leaves the call open.
+        buf.put(item.ok_or_else(|| Status::cancelled("the client goes away"))?);
         Ok(())
     }
 }
@@ -84,6 +86,22 @@ pub struct Outcome {
     pub message: String,
 }
 
+/// The answers of an open call. Dropping them ends the call, as a client does that goes away.
+pub struct Answers {
+    stream: Streaming<Bytes>,
+    _leave: Option<oneshot::Sender<()>>,
+}
+
+impl Answers {
+    /// The next answer; `None` at the end.
+    ///
+    /// # Errors
+    /// The final status, unless it is OK.
+    pub async fn message(&mut self) -> Result<Option<Bytes>, Status> {
+        self.stream.message().await
+    }
+}
+
 /// A connection and the descriptors of everything a node serves.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -94,9 +112,17 @@ pub struct Client {
 impl Client {
     /// Connects to `host:port`.
     pub async fn connect(address: &str) -> Result<Self, String> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
-        let channel = endpoint.connect_timeout(Duration::from_secs(5)).connect().await.map_err(|error| error.to_string())?;
-        Ok(Self { channel, pool: descriptors() })
+        let endpoint =
+            Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+        let channel = endpoint
+            .connect_timeout(Duration::from_secs(5))
+            .connect()
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            channel,
+            pool: descriptors(),
+        })
     }
 
     /// The connection, for generated clients.
@@ -109,14 +135,20 @@ impl Client {
     #[must_use]
     pub fn method(&self, path: &str) -> Option<MethodDescriptor> {
         let (service, method) = path.trim_start_matches('/').split_once('/')?;
-        self.pool.get_service_by_name(service)?.methods().find(|candidate| candidate.name() == method)
+        self.pool
+            .get_service_by_name(service)?
+            .methods()
+            .find(|candidate| candidate.name() == method)
     }
 
     /// A request of `path` as bytes. A method nobody describes takes no message, as it will not be reached.
     #[must_use]
     pub fn encode(&self, path: &str, body: &Json) -> Bytes {
-        let Some(method) = self.method(path) else { return Bytes::new() };
-        let message = DynamicMessage::deserialize(method.input(), body).expect("a request in JSON fits its message");
+        let Some(method) = self.method(path) else {
+            return Bytes::new();
+        };
+        let message =
+            DynamicMessage::deserialize(method.input(), body).expect("a request in JSON fits its message");
         message.encode_to_vec().into()
     }
 
@@ -126,20 +158,30 @@ impl Client {
         let method = self.method(path).expect("only known methods answer");
         let message = DynamicMessage::decode(method.output(), answer.clone()).expect("an answer parses");
         let options = SerializeOptions::new().use_proto_field_name(true);
-        message.serialize_with_options(serde_json::value::Serializer, &options).expect("an answer has a JSON form")
+        message
+            .serialize_with_options(serde_json::value::Serializer, &options)
+            .expect("an answer has a JSON form")
     }
 
     /// Calls `path` with messages as bytes and waits for the end.
     pub async fn call(&self, path: &str, messages: Vec<Bytes>, end: End, deadline: Duration) -> Outcome {
         let mut responses = Vec::new();
-        let patience = if end == End::CancelAfter(0) { BEFORE_CANCEL.min(deadline) } else { deadline };
+        let patience = if end == End::CancelAfter(0) {
+            BEFORE_CANCEL.min(deadline)
+        } else {
+            deadline
+        };
         let ended = tokio::time::timeout(patience, self.run(path, messages, end, &mut responses)).await;
         let status = match ended {
             Ok(status) => status,
             Err(_) if patience < deadline => Status::cancelled("the client went away"),
             Err(_) => Status::deadline_exceeded("deadline exceeded"),
         };
-        Outcome { responses, code: status.code(), message: status.message().to_owned() }
+        Outcome {
+            responses,
+            code: status.code(),
+            message: status.message().to_owned(),
+        }
     }
 
     async fn run(&self, path: &str, messages: Vec<Bytes>, end: End, responses: &mut Vec<Bytes>) -> Status {
@@ -168,18 +210,35 @@ impl Client {
         path: &str,
         messages: BoxStream<'static, Bytes>,
         end: End,
-    ) -> Result<Streaming<Bytes>, Status> {
+    ) -> Result<Answers, Status> {
         let mut grpc = tonic::client::Grpc::new(self.channel())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX);
-        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
         // One request and many answers: such a client closes its side even when it means to go away early.
-        let streams = self.method(path).is_none_or(|method| method.is_client_streaming());
+        let streams = self
+            .method(path)
+            .is_none_or(|method| method.is_client_streaming());
         let open = end == End::KeepOpen || (matches!(end, End::CancelAfter(_)) && streams);
-        let rest = if open { stream::pending().boxed() } else { stream::empty().boxed() };
+        let (leave, left) = oneshot::channel::<()>();
+        let (rest, leave) = if open {
+            (
+                stream::once(async move { left.await.ok() }).map(|_| None).boxed(),
+                Some(leave),
+            )
+        } else {
+            (stream::empty().boxed(), None)
+        };
         let path = PathAndQuery::from_str(path).map_err(|error| Status::internal(error.to_string()))?;
-        let answers = grpc.streaming(tonic::Request::new(messages.chain(rest)), path, Raw).await?;
-        Ok(answers.into_inner())
+        let answers = grpc
+            .streaming(tonic::Request::new(messages.map(Some).chain(rest)), path, Raw)
+            .await?;
+        Ok(Answers {
+            stream: answers.into_inner(),
+            _leave: leave,
+        })
     }
 
     /// Calls with JSON and gives JSON: `Err` holds the code and the text.
@@ -192,7 +251,11 @@ impl Client {
         if outcome.code != Code::Ok {
             return Err((outcome.code, outcome.message));
         }
-        Ok(outcome.responses.iter().map(|answer| self.decode(path, answer)).collect())
+        Ok(outcome
+            .responses
+            .iter()
+            .map(|answer| self.decode(path, answer))
+            .collect())
     }
 }
 
@@ -205,7 +268,8 @@ fn descriptors() -> DescriptorPool {
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ] {
-        pool.decode_file_descriptor_set(set).expect("embedded descriptors decode");
+        pool.decode_file_descriptor_set(set)
+            .expect("embedded descriptors decode");
     }
     pool
 }

@@ -26,20 +26,25 @@ pub fn fill_in(value: &Json, captured: &Captured) -> Json {
     match value {
         Json::String(text) => Json::String(fill_text(text, captured)),
         Json::Array(items) => items.iter().map(|item| fill_in(item, captured)).collect(),
-        Json::Object(members) => {
-            members.iter().map(|(key, value)| (fill_text(key, captured), fill_in(value, captured))).collect()
-        }
+        Json::Object(members) => members
+            .iter()
+            .map(|(key, value)| (fill_text(key, captured), fill_in(value, captured)))
+            .collect(),
         other => other.clone(),
     }
 }
 
 fn fill_text(text: &str, captured: &Captured) -> String {
-    captured.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
+    captured.iter().fold(text.to_owned(), |text, (name, value)| {
+        text.replace(&format!("${{{name}}}"), value)
+    })
 }
 
 /// Takes what a case says shall be remembered out of the answer.
 pub fn capture(case: &Json, seen: &Seen, captured: &mut Captured) {
-    let Some(wanted) = case["capture"].as_object() else { return };
+    let Some(wanted) = case["capture"].as_object() else {
+        return;
+    };
     let whole = serde_json::json!({"responses": seen.responses, "code": seen.code, "message": seen.message});
     for (name, path) in wanted {
         let steps = path.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -60,9 +65,15 @@ pub fn capture(case: &Json, seen: &Seen, captured: &mut Captured) {
 #[must_use]
 pub fn difference(expect: &Json, seen: &Seen, how: &How<'_>, captured: &Captured) -> Option<String> {
     let expect = fill_in(expect, captured);
-    let (code, message) = (expect["code"].as_str().unwrap_or_default(), expect["message"].as_str().unwrap_or_default());
+    let (code, message) = (
+        expect["code"].as_str().unwrap_or_default(),
+        expect["message"].as_str().unwrap_or_default(),
+    );
     if code != seen.code {
-        return Some(format!("code is {} ({:?}), expected {code} ({message:?})", seen.code, seen.message));
+        return Some(format!(
+            "code is {} ({:?}), expected {code} ({message:?})",
+            seen.code, seen.message
+        ));
     }
     let fits = match how.message {
         "any" => true,
@@ -71,7 +82,10 @@ pub fn difference(expect: &Json, seen: &Seen, how: &How<'_>, captured: &Captured
         _ => fits_registry(message, &seen.message),
     };
     if !fits {
-        return Some(format!("message is {:?}, expected {message:?} ({})", seen.message, how.message));
+        return Some(format!(
+            "message is {:?}, expected {message:?} ({})",
+            seen.message, how.message
+        ));
     }
     let nothing = Vec::new();
     let want = expect["responses"].as_array().unwrap_or(&nothing);
@@ -80,9 +94,21 @@ pub fn difference(expect: &Json, seen: &Seen, how: &How<'_>, captured: &Captured
         "ignore" => true,
         "count" => want.len() == seen.responses.len(),
         _ if how.any_order => leftovers(want, &seen.responses, equal).is_some_and(|rest| rest.is_empty()),
-        _ => want.len() == seen.responses.len() && want.iter().zip(&seen.responses).all(|(want, got)| equal(want, got)),
+        _ => {
+            want.len() == seen.responses.len()
+                && want
+                    .iter()
+                    .zip(&seen.responses)
+                    .all(|(want, got)| equal(want, got))
+        }
     };
-    (!fits).then(|| format!("responses are {}, expected {}", short(&seen.responses), short(want)))
+    (!fits).then(|| {
+        format!(
+            "responses are {}, expected {}",
+            short(&seen.responses),
+            short(want)
+        )
+    })
 }
 
 /// `<registry>` stands for a host name in a message.
@@ -122,7 +148,10 @@ pub fn same(want: &Json, got: &Json) -> bool {
     match (want, got) {
         (Json::String(text), got) if text == VOLATILE => !got.is_null(),
         (Json::Object(want), Json::Object(got)) => {
-            want.len() == got.len() && want.iter().all(|(key, value)| got.get(key).is_some_and(|got| same(value, got)))
+            want.len() == got.len()
+                && want
+                    .iter()
+                    .all(|(key, value)| got.get(key).is_some_and(|got| same(value, got)))
         }
         (Json::Array(want), Json::Array(got)) => {
             want.len() == got.len() && want.iter().zip(got).all(|(want, got)| same(want, got))
@@ -136,9 +165,9 @@ pub fn same(want: &Json, got: &Json) -> bool {
 #[must_use]
 pub fn holds(want: &Json, got: &Json) -> bool {
     match (want, got) {
-        (Json::Object(want), Json::Object(got)) => {
-            want.iter().all(|(key, value)| got.get(key).is_some_and(|got| holds(value, got)))
-        }
+        (Json::Object(want), Json::Object(got)) => want
+            .iter()
+            .all(|(key, value)| got.get(key).is_some_and(|got| holds(value, got))),
         (Json::Array(want), Json::Array(got)) => {
             want.len() == got.len() && want.iter().zip(got).all(|(want, got)| holds(want, got))
         }
@@ -161,5 +190,9 @@ pub fn leftovers(want: &[Json], got: &[Json], equal: fn(&Json, &Json) -> bool) -
 #[must_use]
 pub fn short(values: &[Json]) -> String {
     let text = Json::from(values).to_string();
-    if text.chars().count() <= 600 { text } else { text.chars().take(600).chain("...".chars()).collect() }
+    if text.chars().count() <= 600 {
+        text
+    } else {
+        text.chars().take(600).chain("...".chars()).collect()
+    }
 }

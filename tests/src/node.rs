@@ -28,7 +28,12 @@ impl Default for Setup {
             ("startup_record.enabled", "false"),
             ("store.row_cache_bytes", "8388608"),
         ];
-        Self { flags: flags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(), yaml: String::new() }
+        Self {
+            flags: flags
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            yaml: String::new(),
+        }
     }
 }
 
@@ -49,7 +54,8 @@ impl Setup {
     /// Metrics on a port of their own.
     #[must_use]
     pub fn with_metrics(self) -> Self {
-        self.set("metrics.enabled", "true").set("metrics.address", "127.0.0.1:0")
+        self.set("metrics.enabled", "true")
+            .set("metrics.address", "127.0.0.1:0")
     }
 
     /// A file underneath, for keys that a flag cannot say.
@@ -62,7 +68,9 @@ impl Setup {
     /// The configuration of a node that keeps its data in `dir`.
     #[must_use]
     pub fn config(&self, dir: &Path) -> Config {
-        let mut layers = Layers::default().file("test.yml", &self.yaml).expect("the test's file parses");
+        let mut layers = Layers::default()
+            .file("test.yml", &self.yaml)
+            .expect("the test's file parses");
         for (key, value) in &self.flags {
             layers = layers.flag(key, Some(value.clone()));
         }
@@ -80,11 +88,21 @@ impl Setup {
 
     /// Starts a node in a folder of the test's.
     pub async fn start_in(&self, dir: &Path) -> TestNode {
-        let node = Box::pin(Node::start(self.config(dir))).await.expect("the node starts");
+        let node = Box::pin(Node::start(self.config(dir)))
+            .await
+            .expect("the node starts");
         let address = node.addresses()[0].to_string();
-        let client = Client::connect(&address).await.expect("the node takes connections");
+        let client = Client::connect(&address)
+            .await
+            .expect("the node takes connections");
         wait_serving(&client).await;
-        TestNode { node, client, address, dir: dir.to_owned(), owned: None }
+        TestNode {
+            node,
+            client,
+            address,
+            dir: dir.to_owned(),
+            owned: None,
+        }
     }
 }
 
@@ -116,7 +134,9 @@ pub struct TestNode {
 impl TestNode {
     /// Stops it in order; the folder goes away unless the test owns it.
     pub async fn stop(self) {
-        let Self { node, client, owned, .. } = self;
+        let Self {
+            node, client, owned, ..
+        } = self;
         drop(client);
         node.stop().await.expect("the node stops in order");
         drop(owned);

@@ -18,15 +18,32 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("the test knows itself");
-        let profile_dir = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps").to_owned();
+        let profile_dir = test
+            .parent()
+            .and_then(Path::parent)
+            .expect("tests lie in target/PROFILE/deps")
+            .to_owned();
         let target = profile_dir.parent().expect("a profile lies in the target folder");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "dirnode-server", "--bin", "dirnode", "--target-dir"]).arg(target);
+        build
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "dirnode-server",
+                "--bin",
+                "dirnode",
+                "--target-dir",
+            ])
+            .arg(target);
         if profile_dir.ends_with("release") {
             build.arg("--release");
         }
-        let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+        let status = build
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo runs");
         assert!(status.success(), "the binary does not build");
         profile_dir.join("dirnode")
     })
@@ -37,7 +54,10 @@ pub fn binary() -> &'static Path {
 pub fn command() -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("DIRECTORY_") || name.starts_with("DIRNODE_")) {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("DIRECTORY_") || name.starts_with("DIRNODE_"))
+        {
             command.env_remove(name);
         }
     }
@@ -109,8 +129,14 @@ impl Program {
             .expect("the binary starts");
         let lines = Arc::new(Mutex::new(Vec::new()));
         for pipe in [
-            child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn std::io::Read + Send>),
-            child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn std::io::Read + Send>),
+            child
+                .stdout
+                .take()
+                .map(|pipe| Box::new(pipe) as Box<dyn std::io::Read + Send>),
+            child
+                .stderr
+                .take()
+                .map(|pipe| Box::new(pipe) as Box<dyn std::io::Read + Send>),
         ] {
             let (pipe, lines) = (pipe.expect("output is a pipe"), Arc::clone(&lines));
             std::thread::spawn(move || {
@@ -131,7 +157,10 @@ impl Program {
     /// Log events, each a JSON object.
     #[must_use]
     pub fn events(&self) -> Vec<Json> {
-        self.log().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        self.log()
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// Where a component listens, once it does.
@@ -141,11 +170,17 @@ impl Program {
             let lines = lines.lock().expect("no reader panicked").clone();
             let ended = self.child.try_wait().ok().flatten();
             async move {
-                let address = lines.iter().filter_map(|line| serde_json::from_str::<Json>(line).ok()).find_map(|event| {
-                    let is_it = event["message"] == "listening" && event["component"] == component;
-                    is_it.then(|| event["address"].as_str().map(str::to_owned)).flatten()
-                });
-                address.ok_or_else(|| format!("{component} does not listen (ended: {ended:?}); log: {lines:#?}"))
+                let address = lines
+                    .iter()
+                    .filter_map(|line| serde_json::from_str::<Json>(line).ok())
+                    .find_map(|event| {
+                        let is_it = event["message"] == "listening" && event["component"] == component;
+                        is_it
+                            .then(|| event["address"].as_str().map(str::to_owned))
+                            .flatten()
+                    });
+                address
+                    .ok_or_else(|| format!("{component} does not listen (ended: {ended:?}); log: {lines:#?}"))
             }
         });
         found.await.unwrap_or_else(|problem| panic!("{problem}"))
@@ -154,7 +189,9 @@ impl Program {
     /// A connection, once it serves.
     pub async fn client(&mut self) -> Client {
         let address = self.listening("grpc").await;
-        let client = Client::connect(&address).await.expect("the node takes connections");
+        let client = Client::connect(&address)
+            .await
+            .expect("the node takes connections");
         wait_serving(&client).await;
         client
     }
@@ -167,7 +204,8 @@ impl Program {
 
     /// Asks it to stop.
     pub fn terminate(&self) {
-        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id is positive")).expect("and not zero");
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id is positive"))
+            .expect("and not zero");
         kill_process(pid, Signal::TERM).expect("the process is ours");
     }
 

@@ -25,10 +25,17 @@ pub fn cases(name: &str) -> Option<Vec<Json>> {
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             let lines = text.lines().filter(|line| !line.trim().is_empty());
-            Some(lines.map(|line| serde_json::from_str(line).expect("a case is JSON")).collect())
+            Some(
+                lines
+                    .map(|line| serde_json::from_str(line).expect("a case is JSON"))
+                    .collect(),
+            )
         }
         Err(error) => {
-            println!("vectors/{name}: skipped, {} cannot be read: {error}", path.display());
+            println!(
+                "vectors/{name}: skipped, {} cannot be read: {error}",
+                path.display()
+            );
             None
         }
     }
@@ -46,15 +53,31 @@ pub struct Exception {
 /// The exceptions by case id. `id/push` and `id/delete` mean that facet of a case alone.
 #[must_use]
 pub fn exceptions() -> BTreeMap<String, Exception> {
-    let path = [folder(), own_folder()].into_iter().map(|folder| folder.join("exceptions.txt")).find(|path| path.exists());
-    let text = std::fs::read_to_string(path.expect("the exceptions are there")).expect("the exceptions are text");
+    let path = [folder(), own_folder()]
+        .into_iter()
+        .map(|folder| folder.join("exceptions.txt"))
+        .find(|path| path.exists());
+    let text =
+        std::fs::read_to_string(path.expect("the exceptions are there")).expect("the exceptions are text");
     let mut found = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+    for line in text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+    {
         let mut columns = line.split('\t').map(str::to_owned);
-        let (id, reason) = (columns.next().unwrap_or_default(), columns.next().unwrap_or_default());
-        assert!(!id.is_empty() && !reason.is_empty(), "an exception needs id and reason: {line}");
+        let (id, reason) = (
+            columns.next().unwrap_or_default(),
+            columns.next().unwrap_or_default(),
+        );
+        assert!(
+            !id.is_empty() && !reason.is_empty(),
+            "an exception needs id and reason: {line}"
+        );
         let code = columns.next().unwrap_or_default();
-        assert!(found.insert(id, Exception { reason, code }).is_none(), "two exceptions for one case: {line}");
+        assert!(
+            found.insert(id, Exception { reason, code }).is_none(),
+            "two exceptions for one case: {line}"
+        );
     }
     found
 }
@@ -73,22 +96,40 @@ pub fn input(case: &Json) -> Vec<u8> {
         if let Some(literal) = part.as_str() {
             text.push_str(literal);
         } else if let Some(repeat) = part.get("repeat") {
-            text.push_str(&repeat[0].as_str().expect("a text to repeat").repeat(number(&repeat[1])));
+            text.push_str(
+                &repeat[0]
+                    .as_str()
+                    .expect("a text to repeat")
+                    .repeat(number(&repeat[1])),
+            );
         } else {
             let seq = &part["seq"];
             let format = seq["format"].as_str().expect("a sequence has a format");
-            let items = (number(&seq["from"])..number(&seq["to"])).map(|i| format.replace("{i}", &i.to_string()));
-            text.push_str(&items.collect::<Vec<_>>().join(seq["sep"].as_str().expect("a sequence has a separator")));
+            let items =
+                (number(&seq["from"])..number(&seq["to"])).map(|i| format.replace("{i}", &i.to_string()));
+            text.push_str(
+                &items
+                    .collect::<Vec<_>>()
+                    .join(seq["sep"].as_str().expect("a sequence has a separator")),
+            );
         }
     }
     assert_eq!(text.len(), number(&case["input_size"]), "{}", case["id"]);
     let digest = case["input_sha256"].as_str().expect("a recipe has a digest");
-    assert_eq!(RecordCid::of(text.as_bytes()).digest_hex(), digest.trim_start_matches("sha256:"), "{}", case["id"]);
+    assert_eq!(
+        RecordCid::of(text.as_bytes()).digest_hex(),
+        digest.trim_start_matches("sha256:"),
+        "{}",
+        case["id"]
+    );
     text.into_bytes()
 }
 
 fn number(value: &Json) -> usize {
-    value.as_u64().and_then(|number| usize::try_from(number).ok()).expect("a count")
+    value
+        .as_u64()
+        .and_then(|number| usize::try_from(number).ok())
+        .expect("a count")
 }
 
 /// Counts the cases of one family.
@@ -127,7 +168,12 @@ impl Tally {
             self.wrong.len(),
             self.excepted
         );
-        assert!(self.wrong.is_empty(), "vectors/{family}: {} wrong\n{}", self.wrong.len(), self.wrong.join("\n"));
+        assert!(
+            self.wrong.is_empty(),
+            "vectors/{family}: {} wrong\n{}",
+            self.wrong.len(),
+            self.wrong.join("\n")
+        );
         assert!(self.right > 0, "vectors/{family}: no case ran");
     }
 }

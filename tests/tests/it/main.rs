@@ -7,5 +7,7 @@
     reason = "a test: what does not hold ends it"
 )]
 
+mod cli;
+mod node;
 mod vectors_api;
 mod vectors_cid;

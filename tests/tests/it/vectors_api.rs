@@ -34,8 +34,14 @@ const LISTEN: &str = "/agntcy.dir.events.v1.EventService/Listen";
 
 /// The service that a case needs and this release lacks.
 fn unserved(case: &Json) -> Option<String> {
-    let Some(method) = case["method"].as_str() else { return Some("HTTP gateway".to_owned()) };
-    let service = method.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let Some(method) = case["method"].as_str() else {
+        return Some("HTTP gateway".to_owned());
+    };
+    let service = method
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .unwrap_or_default();
     let known = SERVED.contains(&service) || NOBODYS.contains(&service);
     (!known).then(|| service.rsplit('.').next().unwrap_or(service).to_owned())
 }
@@ -54,8 +60,15 @@ fn messages(client: &Client, case: &Json, captured: &Captured) -> Vec<Bytes> {
         }
         let mut body = fill_in(&item["json"], captured);
         if let Some(fill) = item.get("fill") {
-            let long = fill["char"].as_str().unwrap().repeat(fill["count"].as_u64().unwrap().try_into().unwrap());
-            let path = fill["path"].as_array().unwrap().iter().map(|step| step.as_str().unwrap());
+            let long = fill["char"]
+                .as_str()
+                .unwrap()
+                .repeat(fill["count"].as_u64().unwrap().try_into().unwrap());
+            let path = fill["path"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|step| step.as_str().unwrap());
             *path.fold(&mut body, |value, key| &mut value[key]) = Json::from(long);
         }
         client.encode(method, &body)
@@ -67,15 +80,29 @@ async fn perform(client: &Client, case: &Json, captured: &Captured) -> Seen {
     let method = case["method"].as_str().unwrap();
     let end = match case["end"].as_str() {
         Some("keep_open") => End::KeepOpen,
-        Some("cancel") => {
-            End::CancelAfter(case["cancel_after_responses"].as_u64().unwrap_or(0).try_into().unwrap())
-        }
+        Some("cancel") => End::CancelAfter(
+            case["cancel_after_responses"]
+                .as_u64()
+                .unwrap_or(0)
+                .try_into()
+                .unwrap(),
+        ),
         _ => End::HalfClose,
     };
     let deadline = millis(case, "deadline_ms").unwrap_or(DEADLINE);
-    let outcome = client.call(method, messages(client, case, captured), end, deadline).await;
-    let responses = outcome.responses.iter().map(|answer| client.decode(method, answer)).collect();
-    Seen { code: code_name(outcome.code).to_owned(), message: outcome.message, responses }
+    let outcome = client
+        .call(method, messages(client, case, captured), end, deadline)
+        .await;
+    let responses = outcome
+        .responses
+        .iter()
+        .map(|answer| client.decode(method, answer))
+        .collect();
+    Seen {
+        code: code_name(outcome.code).to_owned(),
+        message: outcome.message,
+        responses,
+    }
 }
 
 /// Performs a case until it fits or its patience is over; gives what differs at the end.
@@ -93,7 +120,10 @@ async fn replay(client: &Client, case: &Json, captured: &mut Captured) -> Option
     .await;
     let seen = last.into_inner().unwrap().unwrap();
     let fault = fitted.err().and_then(|fault| {
-        let others = case["also_accept"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let others = case["also_accept"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let fits = |other: &Json| difference(other, &seen, &How::of(other, "any"), captured).is_none();
         (!others.iter().any(fits)).then_some(fault)
     });
@@ -114,7 +144,9 @@ fn with_better_code(case: &Json, code: &str) -> Json {
 
 #[tokio::test]
 async fn every_call_of_the_vectors_is_answered_as_recorded() {
-    let Some(cases) = vectors::cases("api/calls.jsonl") else { return };
+    let Some(cases) = vectors::cases("api/calls.jsonl") else {
+        return;
+    };
     let exceptions = vectors::exceptions();
     let node = Setup::unchecked().with_metrics().start().await;
     let (mut tally, mut captured) = (Tally::default(), Captured::new());
@@ -140,7 +172,12 @@ async fn every_call_of_the_vectors_is_answered_as_recorded() {
         tally.ran(id, exception.is_some(), fault);
     }
     assert!(rejected.is_empty(), "a refused record was kept: {rejected:?}");
-    let page = scrape::get(&node.node.metrics_address().unwrap().to_string(), "/metrics", "text/plain").await;
+    let page = scrape::get(
+        &node.node.metrics_address().unwrap().to_string(),
+        "/metrics",
+        "text/plain",
+    )
+    .await;
     assert!(scrape::total(&page.body, "grpc_server_handled_total") > 100.0);
     tally.finish("api/calls");
     node.stop().await;
@@ -156,7 +193,10 @@ struct Listener {
 async fn listen(client: &Client, name: &str, request: &Json) -> Listener {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let request = client.encode(LISTEN, request);
-    let mut answers = client.open(LISTEN, stream::iter([request]).boxed(), End::HalfClose).await.unwrap();
+    let mut answers = client
+        .open(LISTEN, stream::iter([request]).boxed(), End::HalfClose)
+        .await
+        .unwrap();
     let (own, sink) = (client.clone(), Arc::clone(&heard));
     let task = runtime::spawn("listener", async move {
         while let Ok(Some(answer)) = answers.message().await {
@@ -168,19 +208,37 @@ async fn listen(client: &Client, name: &str, request: &Json) -> Listener {
             sink.lock().unwrap().push(event);
         }
     });
-    Listener { name: name.to_owned(), heard, task }
+    Listener {
+        name: name.to_owned(),
+        heard,
+        task,
+    }
 }
 
 /// What is wrong with what a listener heard so far.
 fn objection(listener: &Listener, scenario: &Json) -> Option<String> {
     let want = scenario["expect"][&listener.name].as_array().unwrap();
     let heard = listener.heard.lock().unwrap().clone();
-    let tell = |what: &str| Some(format!("listener {} {what}: heard {}, expected {}", listener.name, short(&heard), short(want)));
+    let tell = |what: &str| {
+        Some(format!(
+            "listener {} {what}: heard {}, expected {}",
+            listener.name,
+            short(&heard),
+            short(want)
+        ))
+    };
     match leftovers(want, &heard, same) {
         None => tell("lacks events"),
         Some(rest) => {
-            let extra_ok = scenario["extra_ok"].as_array().map(Vec::as_slice).unwrap_or_default();
-            if rest.iter().all(|event| extra_ok.contains(&event["type"])) { None } else { tell("hears too much") }
+            let extra_ok = scenario["extra_ok"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            if rest.iter().all(|event| extra_ok.contains(&event["type"])) {
+                None
+            } else {
+                tell("hears too much")
+            }
         }
     }
 }
@@ -206,7 +264,9 @@ async fn play(client: &Client, scenario: &Json, better: Option<&str>) -> Option<
     }
     let patience = millis(scenario, "wait_ms").unwrap_or(DEADLINE);
     let complete = within(patience, || {
-        let missing = listeners.iter().find_map(|listener| objection(listener, scenario));
+        let missing = listeners
+            .iter()
+            .find_map(|listener| objection(listener, scenario));
         async { missing.map_or(Ok(()), Err) }
     })
     .await;
@@ -215,7 +275,9 @@ async fn play(client: &Client, scenario: &Json, better: Option<&str>) -> Option<
         let settle = millis(scenario, "settle_ms").unwrap_or(Duration::from_millis(800));
         let mut late = None;
         throughout(settle, || {
-            late = listeners.iter().find_map(|listener| objection(listener, scenario));
+            late = listeners
+                .iter()
+                .find_map(|listener| objection(listener, scenario));
             None
         })
         .await;
@@ -229,15 +291,25 @@ async fn play(client: &Client, scenario: &Json, better: Option<&str>) -> Option<
 
 #[tokio::test]
 async fn every_event_scenario_of_the_vectors_is_heard_as_recorded() {
-    let Some(cases) = vectors::cases("api/events.jsonl") else { return };
+    let Some(cases) = vectors::cases("api/events.jsonl") else {
+        return;
+    };
     let exceptions = vectors::exceptions();
     let node = Setup::unchecked().with_metrics().start().await;
     let metrics = node.node.metrics_address().unwrap().to_string();
     let mut tally = Tally::default();
     for case in &cases {
-        let calls = case["setup"].as_array().into_iter().chain(case["actions"].as_array()).flatten();
+        let calls = case["setup"]
+            .as_array()
+            .into_iter()
+            .chain(case["actions"].as_array())
+            .flatten();
         if let Some(service) = calls.clone().find_map(unserved) {
-            tally.not_served(&format!("scenario {} ({}), {service}", case["id"].as_str().unwrap(), case["scenario"]));
+            tally.not_served(&format!(
+                "scenario {} ({}), {service}",
+                case["id"].as_str().unwrap(),
+                case["scenario"]
+            ));
             continue;
         }
         let id = case["id"].as_str().unwrap();
@@ -261,7 +333,11 @@ async fn every_event_scenario_of_the_vectors_is_heard_as_recorded() {
 #[tokio::test]
 async fn a_service_that_is_not_served_yet_says_so_by_name() {
     let node = Setup::unchecked().start().await;
-    let refused = node.client.ask("/agntcy.dir.search.v1.SearchService/SearchCIDs", &[json!({})]).await.unwrap_err();
+    let refused = node
+        .client
+        .ask("/agntcy.dir.search.v1.SearchService/SearchCIDs", &[json!({})])
+        .await
+        .unwrap_err();
     assert_eq!(code_name(refused.0), "UNIMPLEMENTED");
     assert!(refused.1.contains("SearchService/SearchCIDs"), "{}", refused.1);
     node.stop().await;

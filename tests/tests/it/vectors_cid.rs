@@ -29,25 +29,35 @@ impl Faults {
     fn same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, got: T, expected: T) {
         if got != expected {
             let cut = |value: T| format!("{value:?}").chars().take(300).collect::<String>();
-            self.0.push(format!("{what} is {}, expected {}", cut(got), cut(expected)));
+            self.0
+                .push(format!("{what} is {}, expected {}", cut(got), cut(expected)));
         }
     }
 
     fn code(&mut self, what: &str, outcome: &Outcome, expected: &str) {
         if code_name(outcome.code) != expected {
-            self.0.push(format!("{what} answers {:?} ({}), expected {expected}", outcome.code, outcome.message));
+            self.0.push(format!(
+                "{what} answers {:?} ({}), expected {expected}",
+                outcome.code, outcome.message
+            ));
         }
     }
 
     /// The text, as far as the contract quotes it.
     fn message(&mut self, what: &str, outcome: &Outcome, expected: &str) {
-        let heads = [NO_ADAPTER, "failed to validate record: failed to validate record: schema URL validation failed: failed to marshal"];
+        let heads = [
+            NO_ADAPTER,
+            "failed to validate record: failed to validate record: schema URL validation failed: failed to marshal",
+        ];
         let right = match heads.into_iter().find(|head| expected.starts_with(head)) {
             Some(head) => outcome.message.starts_with(head),
             None => outcome.message == expected,
         };
         if !right {
-            self.0.push(format!("{what} says {:?}, expected {expected:?}", outcome.message));
+            self.0.push(format!(
+                "{what} says {:?}, expected {expected:?}",
+                outcome.message
+            ));
         }
     }
 
@@ -58,11 +68,18 @@ impl Faults {
 
 async fn raw(client: &Client, method: &str, messages: Vec<Vec<u8>>) -> Outcome {
     let messages = messages.into_iter().map(Into::into).collect();
-    client.call(&format!("{SERVICE}{method}"), messages, End::HalfClose, DEADLINE).await
+    client
+        .call(&format!("{SERVICE}{method}"), messages, End::HalfClose, DEADLINE)
+        .await
 }
 
 async fn with_cid(client: &Client, method: &str, cid: &str) -> Outcome {
-    raw(client, method, vec![RecordRef { cid: cid.to_owned() }.encode_to_vec()]).await
+    raw(
+        client,
+        method,
+        vec![RecordRef { cid: cid.to_owned() }.encode_to_vec()],
+    )
+    .await
 }
 
 fn only<T: Message + Default>(outcome: &Outcome) -> T {
@@ -85,7 +102,11 @@ async fn check_push(
     let cid = case["cid"].as_str().or(push["cid"].as_str()).unwrap_or_default();
     if outcome.code == tonic::Code::Ok {
         let answer: RecordRef = only(&outcome);
-        faults.same("pushed cid", answer.cid.as_str(), push["cid"].as_str().unwrap_or("none"));
+        faults.same(
+            "pushed cid",
+            answer.cid.as_str(),
+            push["cid"].as_str().unwrap_or("none"),
+        );
         let pulled = with_cid(&node.client, "Pull", &answer.cid).await;
         faults.code("pull", &pulled, "OK");
         if pulled.code == tonic::Code::Ok {
@@ -115,17 +136,30 @@ async fn empty(node: &TestNode, cids: &[&str]) {
     assert_eq!(node.node.store().stats().records, 0, "a case leaves a record");
 }
 
-fn better<'a>(exceptions: &'a BTreeMap<String, Exception>, case: &Json, facet: &str) -> Option<&'a Exception> {
+fn better<'a>(
+    exceptions: &'a BTreeMap<String, Exception>,
+    case: &Json,
+    facet: &str,
+) -> Option<&'a Exception> {
     exceptions.get(&format!("{}/{facet}", case["id"].as_str().unwrap()))
 }
 
 #[tokio::test]
 async fn canonical_cases_are_pushed_and_pulled_as_recorded() {
-    let Some(cases) = vectors::cases("cid/canonical.jsonl") else { return };
-    let (exceptions, node, mut tally) = (vectors::exceptions(), Setup::unchecked().start().await, Tally::default());
+    let Some(cases) = vectors::cases("cid/canonical.jsonl") else {
+        return;
+    };
+    let (exceptions, node, mut tally) = (
+        vectors::exceptions(),
+        Setup::unchecked().start().await,
+        Tally::default(),
+    );
     for case in cases.iter().filter(|case| case.get("push").is_some()) {
         let mut faults = Faults::default();
-        let bytes = Record { data: read_struct(&vectors::input(case)).unwrap() }.encode_to_vec();
+        let bytes = Record {
+            data: read_struct(&vectors::input(case)).unwrap(),
+        }
+        .encode_to_vec();
         if let Some(size) = case["wire_size"].as_u64() {
             faults.same("wire size", bytes.len() as u64, size);
         }
@@ -140,8 +174,14 @@ async fn canonical_cases_are_pushed_and_pulled_as_recorded() {
 
 #[tokio::test]
 async fn wire_cases_are_pushed_and_pulled_as_recorded() {
-    let Some(cases) = vectors::cases("cid/wire.jsonl") else { return };
-    let (exceptions, node, mut tally) = (vectors::exceptions(), Setup::unchecked().start().await, Tally::default());
+    let Some(cases) = vectors::cases("cid/wire.jsonl") else {
+        return;
+    };
+    let (exceptions, node, mut tally) = (
+        vectors::exceptions(),
+        Setup::unchecked().start().await,
+        Tally::default(),
+    );
     for case in &cases {
         let mut faults = Faults::default();
         let bytes = STANDARD.decode(case["wire_b64"].as_str().unwrap()).unwrap();
@@ -156,13 +196,26 @@ async fn wire_cases_are_pushed_and_pulled_as_recorded() {
 
 #[tokio::test]
 async fn record_cases_are_looked_up_as_recorded() {
-    let Some(cases) = vectors::cases("cid/records.jsonl") else { return };
-    let (exceptions, node, mut tally) = (vectors::exceptions(), Setup::unchecked().start().await, Tally::default());
+    let Some(cases) = vectors::cases("cid/records.jsonl") else {
+        return;
+    };
+    let (exceptions, node, mut tally) = (
+        vectors::exceptions(),
+        Setup::unchecked().start().await,
+        Tally::default(),
+    );
     for case in &cases {
         let mut faults = Faults::default();
         let cid = case["cid"].as_str().unwrap();
-        let bytes = Record { data: read_struct(&vectors::input(case)).unwrap() }.encode_to_vec();
-        faults.same("wire size", bytes.len() as u64, case["wire_size"].as_u64().unwrap());
+        let bytes = Record {
+            data: read_struct(&vectors::input(case)).unwrap(),
+        }
+        .encode_to_vec();
+        faults.same(
+            "wire size",
+            bytes.len() as u64,
+            case["wire_size"].as_u64().unwrap(),
+        );
         let better = better(&exceptions, case, "push");
         check_push(&node, case, bytes, better, &mut faults).await;
         if better.is_none() {
@@ -186,11 +239,17 @@ async fn record_cases_are_looked_up_as_recorded() {
 fn referrer_request(request: &Json) -> PushReferrerRequest {
     let annotations = request["annotations"].as_object().into_iter().flatten();
     PushReferrerRequest {
-        record_ref: request["record_cid"].as_str().map(|cid| RecordRef { cid: cid.to_owned() }),
+        record_ref: request["record_cid"]
+            .as_str()
+            .map(|cid| RecordRef { cid: cid.to_owned() }),
         r#type: request["type"].as_str().unwrap_or_default().to_owned(),
-        annotations: annotations.map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned())).collect(),
+        annotations: annotations
+            .map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned()))
+            .collect(),
         created_at: request["created_at"].as_str().unwrap_or_default().to_owned(),
-        data: request["data"].as_str().map(|text| read_struct(text.as_bytes()).unwrap().unwrap()),
+        data: request["data"]
+            .as_str()
+            .map(|text| read_struct(text.as_bytes()).unwrap().unwrap()),
     }
 }
 
@@ -198,30 +257,53 @@ fn referrer_request(request: &Json) -> PushReferrerRequest {
 fn check_referrer(faults: &mut Faults, outcome: &Outcome, expected: &Json, cid: &str) {
     faults.code("push_referrer", outcome, expected["code"].as_str().unwrap());
     if outcome.code != tonic::Code::Ok {
-        faults.message("push_referrer", outcome, expected["message"].as_str().unwrap_or_default());
+        faults.message(
+            "push_referrer",
+            outcome,
+            expected["message"].as_str().unwrap_or_default(),
+        );
         return;
     }
     let answer: PushReferrerResponse = only(outcome);
-    faults.same("success", answer.success, expected["success"].as_bool().unwrap_or_default());
+    faults.same(
+        "success",
+        answer.success,
+        expected["success"].as_bool().unwrap_or_default(),
+    );
     let referrer = answer.referrer_ref.map(|reference| reference.cid);
-    faults.same("referrer cid", referrer.as_deref(), expected["referrer_cid"].as_str());
+    faults.same(
+        "referrer cid",
+        referrer.as_deref(),
+        expected["referrer_cid"].as_str(),
+    );
     match (answer.error_message, expected["error_message"].as_str()) {
         (None, None) => {}
         (Some(got), Some(_)) if got.contains(&format!("record not found for CID {cid}")) => {}
-        (got, expected) => faults.0.push(format!("error_message is {got:?}, expected {expected:?}")),
+        (got, expected) => faults
+            .0
+            .push(format!("error_message is {got:?}, expected {expected:?}")),
     }
 }
 
 #[tokio::test]
 async fn referrer_cases_are_pushed_and_pulled_as_recorded() {
-    let Some(cases) = vectors::cases("cid/referrers.jsonl") else { return };
+    let Some(cases) = vectors::cases("cid/referrers.jsonl") else {
+        return;
+    };
     let (node, mut tally) = (Setup::unchecked().start().await, Tally::default());
     for case in cases.iter().filter(|case| case.get("push_referrer").is_some()) {
         let mut faults = Faults::default();
         if let Some(record) = case["record"].as_str() {
-            let record = Record { data: read_struct(record.as_bytes()).unwrap() }.encode_to_vec();
+            let record = Record {
+                data: read_struct(record.as_bytes()).unwrap(),
+            }
+            .encode_to_vec();
             let pushed: RecordRef = only(&raw(&node.client, "Push", vec![record]).await);
-            faults.same("record cid", pushed.cid.as_str(), case["record_cid"].as_str().unwrap());
+            faults.same(
+                "record cid",
+                pushed.cid.as_str(),
+                case["record_cid"].as_str().unwrap(),
+            );
         }
         let request = referrer_request(&case["request"]);
         let target = request.record_ref.clone();
@@ -232,13 +314,26 @@ async fn referrer_cases_are_pushed_and_pulled_as_recorded() {
             check_referrer(&mut faults, &outcome, &case["push_referrer"], cid);
         }
         if let Some(expected) = case.get("pull_referrer") {
-            let request = PullReferrerRequest { record_ref: target.clone(), ..Default::default() };
+            let request = PullReferrerRequest {
+                record_ref: target.clone(),
+                ..Default::default()
+            };
             let outcome = raw(&node.client, "PullReferrer", vec![request.encode_to_vec()]).await;
             faults.code("pull_referrer", &outcome, expected["code"].as_str().unwrap());
-            faults.same("referrers", outcome.responses.len() as u64, expected["count"].as_u64().unwrap());
+            faults.same(
+                "referrers",
+                outcome.responses.len() as u64,
+                expected["count"].as_u64().unwrap(),
+            );
             for answer in &outcome.responses {
-                let referrer = PullReferrerResponse::decode(answer.clone()).unwrap().referrer.unwrap();
-                let pulled = referrer.referrer_ref.map(|reference| reference.cid).unwrap_or_default();
+                let referrer = PullReferrerResponse::decode(answer.clone())
+                    .unwrap()
+                    .referrer
+                    .unwrap();
+                let pulled = referrer
+                    .referrer_ref
+                    .map(|reference| reference.cid)
+                    .unwrap_or_default();
                 faults.same("pulled cid", pulled.as_str(), case["cid"].as_str().unwrap());
                 faults.same("pulled data", &referrer.data, &request_data(case));
             }
@@ -257,24 +352,49 @@ fn request_data(case: &Json) -> Option<dirnode_proto::Struct> {
 #[tokio::test]
 async fn every_text_given_as_a_cid_is_answered_as_recorded() {
     const KNOWN: &[u8] = br#"{"name":"vectors.example/known","schema_version":"1.0.0","version":"0.0.1"}"#;
-    let Some(cases) = vectors::cases("cid/cid_strings.jsonl") else { return };
-    let (exceptions, node, mut tally) = (vectors::exceptions(), Setup::unchecked().start().await, Tally::default());
-    let known = Record { data: read_struct(KNOWN).unwrap() }.encode_to_vec();
+    let Some(cases) = vectors::cases("cid/cid_strings.jsonl") else {
+        return;
+    };
+    let (exceptions, node, mut tally) = (
+        vectors::exceptions(),
+        Setup::unchecked().start().await,
+        Tally::default(),
+    );
+    let known = Record {
+        data: read_struct(KNOWN).unwrap(),
+    }
+    .encode_to_vec();
     for case in &cases {
         let mut faults = Faults::default();
         let pushed: RecordRef = only(&raw(&node.client, "Push", vec![known.clone()]).await);
-        faults.same("stored cid", pushed.cid.as_str(), case["stored_cid"].as_str().unwrap());
+        faults.same(
+            "stored cid",
+            pushed.cid.as_str(),
+            case["stored_cid"].as_str().unwrap(),
+        );
         let text = case["input"].as_str().unwrap();
-        let (on_lookup, on_delete) = (better(&exceptions, case, "lookup"), better(&exceptions, case, "delete"));
+        let (on_lookup, on_delete) = (
+            better(&exceptions, case, "lookup"),
+            better(&exceptions, case, "delete"),
+        );
         for (method, key) in [("Lookup", "lookup"), ("Pull", "pull")] {
             let outcome = with_cid(&node.client, method, text).await;
-            faults.code(key, &outcome, on_lookup.map_or(case[key]["code"].as_str().unwrap(), |better| &better.code));
+            faults.code(
+                key,
+                &outcome,
+                on_lookup.map_or(case[key]["code"].as_str().unwrap(), |better| &better.code),
+            );
             if let Some(message) = case[key]["message"].as_str().filter(|_| on_lookup.is_none()) {
                 faults.message(key, &outcome, &message.replace("<input>", text));
             }
         }
         let request = json!({"record_cid": text, "type": "agntcy.dir.sign.v1.PublicKey", "data": "{}"});
-        let outcome = raw(&node.client, "PushReferrer", vec![referrer_request(&request).encode_to_vec()]).await;
+        let outcome = raw(
+            &node.client,
+            "PushReferrer",
+            vec![referrer_request(&request).encode_to_vec()],
+        )
+        .await;
         check_referrer(&mut faults, &outcome, &case["push_referrer"], text);
 
         let outcome = with_cid(&node.client, "Delete", text).await;
@@ -284,7 +404,8 @@ async fn every_text_given_as_a_cid_is_answered_as_recorded() {
         }
         for (method, key) in [("Lookup", "lookup"), ("Pull", "pull")] {
             let outcome = with_cid(&node.client, method, &pushed.cid).await;
-            let expected = on_delete.map_or(case["after_delete"][key].as_str().unwrap(), |better| &better.code);
+            let expected =
+                on_delete.map_or(case["after_delete"][key].as_str().unwrap(), |better| &better.code);
             faults.code(&format!("{key} after delete"), &outcome, expected);
         }
         empty(&node, &[&pushed.cid]).await;
