@@ -143,3 +143,59 @@ impl RemoteSchema {
             .collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::extract::Path;
+    use axum::http::StatusCode;
+    use axum::routing::post;
+
+    use super::*;
+
+    /// A schema server that knows 1.0.0 and finds one fault in whatever holds the word `bad`.
+    async fn server() -> String {
+        let judge = |Path(version): Path<String>, body: String| async move {
+            if version != "1.0.0" {
+                return (StatusCode::NOT_FOUND, String::new());
+            }
+            let verdict = if body.contains("bad") {
+                r#"{"errors":[{"message":"Constraint failed.","attribute_path":"modules[0]","constraint":{"just_one":["data","json"]}}],
+                    "warnings":[{"message":"Deprecated."}],"error_count":1}"#
+            } else {
+                r#"{"errors":[],"warnings":[{"message":"Recommended."}]}"#
+            };
+            (StatusCode::OK, verdict.to_owned())
+        };
+        let router = Router::new().route("/api/{version}/validate/object/record", post(judge));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        drop(crate::runtime::spawn("schema-server", async move {
+            axum::serve(listener, router).await.unwrap();
+        }));
+        base
+    }
+
+    #[tokio::test]
+    async fn a_verdict_is_taken_and_the_lack_of_one_is_no_verdict() {
+        let remote = RemoteSchema::new(&server().await).unwrap();
+        assert_eq!(
+            remote.errors_of("1.0.0", b"{}").await.unwrap(),
+            Vec::<String>::new()
+        );
+        let errors = remote.errors_of("1.0.0", b"{\"bad\":1}").await.unwrap();
+        let expected = [
+            "ERROR: Constraint failed. Attribute path: modules[0]. Constraint: {\"just_one\":[\"data\",\"json\"]}",
+            "WARNING: Deprecated.",
+        ];
+        assert_eq!(errors, expected);
+        let error = remote.errors_of("9.9.9", b"{}").await.unwrap_err().to_string();
+        assert!(error.contains("404") && error.contains("9.9.9"), "{error}");
+        let nobody = RemoteSchema::new("http://127.0.0.1:1").unwrap();
+        let error = nobody.errors_of("1.0.0", b"{}").await.unwrap_err().to_string();
+        assert!(
+            error.contains("127.0.0.1:1") && error.contains("refused"),
+            "{error}"
+        );
+    }
+}

@@ -7,6 +7,7 @@ pub mod health;
 pub mod limit;
 mod naming;
 mod pending;
+mod reflection;
 pub mod status;
 mod store;
 
@@ -48,6 +49,8 @@ pub fn routes(api: &Api, health: health::Health, limits: &Connection) -> anyhow:
     use dirnode_proto::store::v1::store_service_server::StoreServiceServer;
     use dirnode_proto::store::v1::sync_service_server::SyncServiceServer;
     use tonic_health::pb::health_server::HealthServer;
+    use tonic_reflection::pb::v1::server_reflection_server::ServerReflectionServer as ReflectionV1;
+    use tonic_reflection::pb::v1alpha::server_reflection_server::ServerReflectionServer as ReflectionV1Alpha;
 
     let api = Arc::new(api.clone());
     let (receive, send) = (limits.max_recv_msg_size_bytes, limits.max_send_msg_size_bytes);
@@ -58,11 +61,12 @@ pub fn routes(api: &Api, health: health::Health, limits: &Connection) -> anyhow:
                 .max_encoding_message_size(send)
         };
     }
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(dirnode_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
+    let reflection = reflection::Reflection::new(&[
+        dirnode_proto::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ])?;
     let mut routes = Routes::builder();
     routes
         .add_service(limited!(StoreServiceServer::new(store::StoreApi::new(
@@ -79,7 +83,7 @@ pub fn routes(api: &Api, health: health::Health, limits: &Connection) -> anyhow:
         .add_service(limited!(SignServiceServer::new(pending::Pending)))
         .add_service(limited!(DiscoveryServiceServer::new(pending::Pending)))
         .add_service(HealthServer::new(health))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(ReflectionV1::new(reflection.clone()))
+        .add_service(ReflectionV1Alpha::new(reflection));
     Ok(routes.routes())
 }

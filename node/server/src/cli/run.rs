@@ -64,6 +64,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         tracing::warn!(component = "config", %keys, "unknown configuration keys are ignored");
     }
     tokio::runtime::Builder::new_multi_thread()
+        // File reads run there; more threads than this only wait for the same disk.
+        .max_blocking_threads(64)
         .enable_all()
         .build()?
         .block_on(serve(config))
