@@ -35,10 +35,6 @@ impl Random {
     }
 
     /// A number in `0..limit`; 0 when `limit` is 0. The bias of the method is below 2^-32 for limits up to 2^32.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the high half of a product of two 64-bit numbers fits"
-    )]
     pub fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }

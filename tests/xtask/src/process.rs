@@ -129,7 +129,8 @@ impl Plan {
         }
     }
 
-    fn log_end(&self) -> String {
+    /// The last lines of its log, indented.
+    pub fn log_end(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default();

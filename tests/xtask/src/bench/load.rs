@@ -76,12 +76,20 @@ fn micros(begun: Instant) -> u32 {
     u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX)
 }
 
-async fn timed(tasks: JoinSet<anyhow::Result<Vec<u32>>>, begun: Instant) -> anyhow::Result<Rate> {
-    let mut times = Vec::new();
+type Tasks = JoinSet<anyhow::Result<(Lane, Vec<u32>)>>;
+
+async fn timed(tasks: Tasks, method: &'static str, begun: Instant) -> anyhow::Result<Rate> {
+    let (mut times, mut lanes) = (Vec::new(), Vec::new());
     for part in tasks.join_all().await {
-        times.extend(part?);
+        let (lane, part) = part?;
+        times.extend(part);
+        lanes.push(lane);
     }
-    Ok(Rate::new(times, begun.elapsed()))
+    let rate = Rate::new(times, begun.elapsed());
+    for lane in lanes {
+        lane.close().await.map_err(|status| refused(method, &status))?;
+    }
+    Ok(rate)
 }
 
 /// Sends every message once, over so many streams.
@@ -92,7 +100,7 @@ pub async fn send_all(
     messages: Vec<Bytes>,
 ) -> anyhow::Result<Rate> {
     let (messages, next) = (Arc::new(messages), Arc::new(AtomicUsize::new(0)));
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::new();
     let lanes = lanes(address, method, streams).await?;
     let begun = clock::moment();
     for mut lane in lanes {
@@ -106,10 +114,10 @@ pub async fn send_all(
                     .map_err(|status| refused(method, &status))?;
                 times.push(micros(begun));
             }
-            Ok(times)
+            Ok((lane, times))
         });
     }
-    timed(tasks, begun).await
+    timed(tasks, method, begun).await
 }
 
 /// Asks for random ones of `messages` for a while, over so many streams.
@@ -120,7 +128,7 @@ pub async fn ask_for(
     messages: &Arc<Vec<Bytes>>,
     duration: Duration,
 ) -> anyhow::Result<Rate> {
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::new();
     let lanes = lanes(address, method, streams).await?;
     let begun = clock::moment();
     for (place, mut lane) in lanes.into_iter().enumerate() {
@@ -136,10 +144,10 @@ pub async fn ask_for(
                     .map_err(|status| refused(method, &status))?;
                 times.push(micros(asked));
             }
-            Ok(times)
+            Ok((lane, times))
         });
     }
-    timed(tasks, begun).await
+    timed(tasks, method, begun).await
 }
 
 #[cfg(test)]

@@ -176,7 +176,8 @@ pub async fn measure(args: &StoreArgs, binary: &Path, dir: &Path) -> anyhow::Res
         report.levels.push(level);
     }
 
-    report.reads = read(&subject, args.runs).await?;
+    let reads = read(&subject, args.runs).await;
+    report.reads = reads.with_context(|| format!("the node's log ends:\n{}", plan.log_end()))?;
     println!("reads: {}", report.reads.line());
     subject.settle();
     report.stored = subject.references.len() as u64;
