@@ -9,5 +9,6 @@
 
 mod cli;
 mod node;
+mod sdk;
 mod vectors_api;
 mod vectors_cid;
