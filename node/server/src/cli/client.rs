@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::ServerArgs;
 
 /// Largest answer that is taken: a node may allow more than the default of 4 MiB.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
+pub(crate) const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// A node to talk to.
 pub(crate) struct Client {

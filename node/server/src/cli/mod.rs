@@ -4,6 +4,7 @@
 mod client;
 mod delete;
 mod events;
+mod filters;
 mod info;
 mod inputs;
 mod json;
@@ -12,6 +13,7 @@ mod pull;
 mod push;
 mod resolve;
 mod run;
+mod search;
 mod store;
 mod validate;
 
@@ -59,6 +61,14 @@ enum Command {
     Events(events::Args),
     /// Find records by name, latest stored first
     Resolve(resolve::Args),
+    /// Find stored records by what they say
+    #[command(disable_version_flag = true)]
+    Search(search::SearchArgs),
+    /// Count stored records by what they say
+    #[command(disable_version_flag = true)]
+    Count(search::CountArgs),
+    /// List the records that the node announces
+    List(search::ListArgs),
     /// Check records against the built-in OASF schemas, without a node
     Validate(validate::Args),
     /// Look after the data of a stopped node
@@ -105,6 +115,8 @@ impl OutputArgs {
 /// Reads the arguments, does what they ask, says what went wrong.
 #[must_use]
 pub fn main() -> ExitCode {
+    // A shell that asks for completions gets them and nothing else.
+    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -144,11 +156,18 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Delete(args) => block_on(delete::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Resolve(args) => block_on(resolve::run(args)),
+        Command::Search(args) => block_on(search::search(args)),
+        Command::Count(args) => block_on(search::count(args)),
+        Command::List(args) => block_on(search::list(args)),
         Command::Validate(args) => validate::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "dirnode", &mut script);
+            let shells = clap_complete::env::Shells::builtins();
+            let completer = shells
+                .completer(&shell.to_string())
+                .ok_or_else(|| anyhow::anyhow!("no completion script for {shell}"))?;
+            completer.write_registration("COMPLETE", "dirnode", "dirnode", "dirnode", &mut script)?;
             std::io::stdout().write_all(&script)?;
             Ok(())
         }
