@@ -8,6 +8,7 @@
 )]
 
 mod cli;
+mod house;
 mod node;
 mod sdk;
 mod vectors_api;

@@ -595,7 +595,11 @@ async fn calls_beyond_the_rate_limit_are_refused_in_the_networks_words() {
     let request = json!({"cid": "foo"});
     for _ in 0..2 {
         assert_eq!(
-            node.client.ask(PULL, &[request.clone()]).await.unwrap_err().0,
+            node.client
+                .ask(PULL, std::slice::from_ref(&request))
+                .await
+                .unwrap_err()
+                .0,
             tonic::Code::NotFound
         );
     }
