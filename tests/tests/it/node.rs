@@ -55,6 +55,38 @@ async fn pushing_twice_gives_the_same_cid_and_one_record() {
 }
 
 #[tokio::test]
+async fn referrers_do_not_come_back_when_their_record_is_pushed_again_at_once() {
+    const PUSH_REFERRER: &str = "/agntcy.dir.store.v1.StoreService/PushReferrer";
+    const PULL_REFERRER: &str = "/agntcy.dir.store.v1.StoreService/PullReferrer";
+    let node = Setup::default().start().await;
+    let cid = cid_of(&node.client.ask(PUSH, &[sample("v1")]).await.unwrap()[0]);
+    let referrer =
+        json!({"record_ref": {"cid": cid}, "type": "agntcy.dir.sign.v1.PublicKey", "data": {"key": "K"}});
+    let pushed = node
+        .client
+        .ask(PUSH_REFERRER, &[referrer.clone(), referrer])
+        .await
+        .unwrap();
+    assert_eq!(
+        pushed[0], pushed[1],
+        "the same referrer twice is one, and no error"
+    );
+    let of_record = json!({"record_ref": {"cid": cid}});
+    assert_eq!(
+        node.client
+            .ask(PULL_REFERRER, std::slice::from_ref(&of_record))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    node.client.ask(DELETE, &[json!({"cid": cid})]).await.unwrap();
+    node.client.ask(PUSH, &[sample("v1")]).await.unwrap();
+    assert_eq!(node.client.ask(PULL_REFERRER, &[of_record]).await, Ok(vec![]));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let mut cids = Vec::new();
