@@ -1,5 +1,6 @@
-//! The cheapest tonic server there is: answers every empty message of a bidirectional stream with one. It takes the
-//! node's codec and windows, so that a rate beside its rate says what the node adds to gRPC itself.
+//! The cheapest tonic server there is: answers every empty message of a bidirectional stream with one, or every
+//! message with an encoded record out of memory. It takes the node's windows, and the first takes its codec, so that a
+//! rate beside these rates says what the node adds to gRPC itself.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -7,10 +8,14 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use anyhow::Context as _;
+use bytes::Bytes;
+use dirnode_generator::{Generator, Random};
 use dirnode_proto::codec::WireCodec;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::{Grpc, NamedService, StreamingService};
@@ -18,8 +23,15 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Full path of its method.
-pub const METHOD: &str = "/dirnode.bench.Echo/Echo";
+use crate::grpc::RawCodec;
+
+/// Answers an empty message with an empty message.
+pub const EMPTY: &str = "/dirnode.bench.Echo/Empty";
+/// Answers a message with an encoded record of the usual sizes.
+pub const RECORD: &str = "/dirnode.bench.Echo/Record";
+
+/// Records that the server has ready.
+const RECORDS: u64 = 256;
 
 /// The node's flow-control windows.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -28,8 +40,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-#[derive(Debug, Clone, Copy)]
-struct Echo;
+#[derive(Debug, Clone)]
+struct Echo {
+    records: Arc<Vec<Bytes>>,
+}
 
 impl NamedService for Echo {
     const NAME: &'static str = "dirnode.bench.Echo";
@@ -45,6 +59,21 @@ impl StreamingService<()> for Echo {
     }
 }
 
+impl StreamingService<Bytes> for Echo {
+    type Response = Bytes;
+    type ResponseStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        let mut random = Random::new(7);
+        let records = Arc::clone(&self.records);
+        let answers = request
+            .into_inner()
+            .map(move |asked| asked.map(|_| random.pick(&records).cloned().unwrap_or_default()));
+        ready(Ok(Response::new(Box::pin(answers))))
+    }
+}
+
 impl Service<http::Request<Body>> for Echo {
     type Response = http::Response<Body>;
     type Error = Infallible;
@@ -55,8 +84,11 @@ impl Service<http::Request<Body>> for Echo {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let echo = *self;
+        let echo = self.clone();
         Box::pin(async move {
+            if request.uri().path() == RECORD {
+                return Ok(Grpc::new(RawCodec).streaming(echo, request).await);
+            }
             Ok(Grpc::new(WireCodec::<(), ()>::default())
                 .streaming(echo, request)
                 .await)
@@ -66,6 +98,13 @@ impl Service<http::Request<Body>> for Echo {
 
 /// Serves until standard input ends; prints the address first.
 pub fn serve(_: &Args) -> anyhow::Result<()> {
+    let generator = Generator::new(2);
+    let records = (0..RECORDS)
+        .map(|number| Bytes::from(generator.make(number).message))
+        .collect();
+    let echo = Echo {
+        records: Arc::new(records),
+    };
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
@@ -76,7 +115,7 @@ pub fn serve(_: &Args) -> anyhow::Result<()> {
             Server::builder()
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .add_service(Echo)
+                .add_service(echo)
                 .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
                     let input = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
                     let _ = tokio::task::spawn_blocking(input).await;

@@ -9,6 +9,8 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use dirnode_generator::Random;
 use tokio::task::JoinSet;
+use tonic::Status;
+use tonic::transport::Channel;
 
 use crate::clock;
 use crate::grpc::{Lane, connect};
@@ -52,23 +54,18 @@ impl Rate {
     }
 }
 
-async fn lanes(address: SocketAddr, method: &'static str, count: usize) -> anyhow::Result<Vec<Lane>> {
-    let mut lanes = Vec::with_capacity(count);
-    let mut channel = connect(address).await?;
-    for place in 0..count {
-        if place > 0 && place % LANES_PER_CONNECTION == 0 {
-            channel = connect(address).await?;
-        }
-        lanes.push(
-            Lane::open(channel.clone(), method)
-                .await
-                .map_err(|status| refused(method, &status))?,
-        );
+/// A channel for each of so many streams; neighbours share a connection.
+async fn channels(address: SocketAddr, streams: usize) -> anyhow::Result<Vec<Channel>> {
+    let mut channels = Vec::with_capacity(streams);
+    while channels.len() < streams {
+        let channel = connect(address).await?;
+        let share = LANES_PER_CONNECTION.min(streams - channels.len());
+        channels.extend(std::iter::repeat_n(channel, share));
     }
-    Ok(lanes)
+    Ok(channels)
 }
 
-fn refused(method: &str, status: &tonic::Status) -> anyhow::Error {
+fn refused(method: &str, status: &Status) -> anyhow::Error {
     anyhow!("{method}: {:?}: {}", status.code(), status.message())
 }
 
@@ -101,7 +98,14 @@ pub async fn send_all(
 ) -> anyhow::Result<Rate> {
     let (messages, next) = (Arc::new(messages), Arc::new(AtomicUsize::new(0)));
     let mut tasks = Tasks::new();
-    let lanes = lanes(address, method, streams).await?;
+    let mut lanes = Vec::new();
+    for channel in channels(address, streams).await? {
+        lanes.push(
+            Lane::open(channel, method)
+                .await
+                .map_err(|status| refused(method, &status))?,
+        );
+    }
     let begun = clock::moment();
     for mut lane in lanes {
         let (messages, next) = (Arc::clone(&messages), Arc::clone(&next));
@@ -120,18 +124,35 @@ pub async fn send_all(
     timed(tasks, method, begun).await
 }
 
+/// How the calls of a reading run are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// One call a stream, which asks one thing after the other.
+    Long,
+    /// A call for each question, as a client makes that wants one record.
+    Fresh,
+}
+
 /// Asks for random ones of `messages` for a while, over so many streams.
 pub async fn ask_for(
     address: SocketAddr,
     method: &'static str,
+    calls: Calls,
     streams: usize,
     messages: &Arc<Vec<Bytes>>,
     duration: Duration,
 ) -> anyhow::Result<Rate> {
     let mut tasks = Tasks::new();
-    let lanes = lanes(address, method, streams).await?;
+    let channels = channels(address, streams).await?;
+    let mut lanes = Vec::new();
+    for channel in channels {
+        let lane = Lane::open(channel.clone(), method)
+            .await
+            .map_err(|status| refused(method, &status))?;
+        lanes.push((channel, lane));
+    }
     let begun = clock::moment();
-    for (place, mut lane) in lanes.into_iter().enumerate() {
+    for (place, (channel, mut lane)) in lanes.into_iter().enumerate() {
         let messages = Arc::clone(messages);
         tasks.spawn(async move {
             let mut random = Random::of(begun.elapsed().subsec_nanos().into(), place as u64);
@@ -139,15 +160,23 @@ pub async fn ask_for(
             while begun.elapsed() < duration {
                 let message = random.pick(&messages).context("nothing to ask for")?.clone();
                 let asked = clock::moment();
-                lane.ask(message)
-                    .await
-                    .map_err(|status| refused(method, &status))?;
+                let answer = match calls {
+                    Calls::Long => lane.ask(message).await.map(drop),
+                    Calls::Fresh => ask_once(channel.clone(), method, message).await,
+                };
+                answer.map_err(|status| refused(method, &status))?;
                 times.push(micros(asked));
             }
             Ok((lane, times))
         });
     }
     timed(tasks, method, begun).await
+}
+
+async fn ask_once(channel: Channel, method: &'static str, message: Bytes) -> Result<(), Status> {
+    let mut lane = Lane::open(channel, method).await?;
+    lane.ask(message).await?;
+    lane.close().await
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use prost::Message as _;
 
 use super::StoreArgs;
 use super::echo::{self, EchoServer};
-use super::load::{Rate, ask_for, send_all};
+use super::load::{Calls, Rate, ask_for, send_all};
 use super::machine;
 use super::report::{Level, Reads, Report};
 use crate::clock;
@@ -32,6 +32,7 @@ const MANY: u64 = 4000;
 const FILL: u64 = 10_000;
 /// How long reads are asked for.
 const READING: Duration = Duration::from_secs(3);
+const WARMING: Duration = Duration::from_millis(500);
 
 /// A folder that goes when the run ends, however it ends.
 struct Scratch(PathBuf);
@@ -177,8 +178,10 @@ pub async fn measure(args: &StoreArgs, binary: &Path, dir: &Path) -> anyhow::Res
     }
 
     let reads = read(&subject, args.runs).await;
-    report.reads = reads.with_context(|| format!("the node's log ends:\n{}", plan.log_end()))?;
-    println!("reads: {}", report.reads.line());
+    (report.reads, report.fresh_reads) =
+        reads.with_context(|| format!("the node's log ends:\n{}", plan.log_end()))?;
+    println!("reads on long streams: {}", report.reads.line());
+    println!("reads, a call each: {}", report.fresh_reads.line());
     subject.settle();
     report.stored = subject.references.len() as u64;
     report.stored_bytes = subject.stored_bytes;
@@ -192,25 +195,37 @@ pub async fn measure(args: &StoreArgs, binary: &Path, dir: &Path) -> anyhow::Res
     Ok(report)
 }
 
-async fn read(subject: &Subject<'_>, runs: u64) -> anyhow::Result<Reads> {
+async fn read(subject: &Subject<'_>, runs: u64) -> anyhow::Result<(Reads, Reads)> {
     let references = Arc::new(subject.references.clone());
     let empty = Arc::new(vec![Bytes::new()]);
     let echo = EchoServer::start()?;
     let node = subject.node.address();
-    // Memory and caches of all three are warm before anything counts.
-    let warm = Duration::from_millis(500);
-    ask_for(echo.address, echo::METHOD, STREAMS, &empty, warm).await?;
-    ask_for(node, PULL, STREAMS, &references, warm).await?;
-    ask_for(node, LOOKUP, STREAMS, &references, warm).await?;
-    let (mut echoes, mut pulls, mut lookups) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..runs {
-        echoes.push(ask_for(echo.address, echo::METHOD, STREAMS, &empty, READING).await?);
-        pulls.push(ask_for(node, PULL, STREAMS, &references, READING).await?);
-        lookups.push(ask_for(node, LOOKUP, STREAMS, &references, READING).await?);
+    let runs_of = [
+        (echo.address, echo::EMPTY, &empty),
+        (echo.address, echo::RECORD, &references),
+        (node, PULL, &references),
+        (node, LOOKUP, &references),
+    ];
+    let mut reads = Vec::new();
+    for calls in [Calls::Long, Calls::Fresh] {
+        let mut rates: [Vec<Rate>; 4] = Default::default();
+        // Memory and caches are warm before anything counts.
+        for (address, method, messages) in runs_of {
+            ask_for(address, method, calls, STREAMS, messages, WARMING).await?;
+        }
+        for _ in 0..runs {
+            for ((address, method, messages), rates) in runs_of.into_iter().zip(&mut rates) {
+                rates.push(ask_for(address, method, calls, STREAMS, messages, READING).await?);
+            }
+        }
+        let [empty, record, pull, lookup] = rates.map(Rate::median);
+        reads.push(Reads {
+            empty,
+            record,
+            pull,
+            lookup,
+        });
     }
-    Ok(Reads {
-        echo: Rate::median(echoes),
-        pull: Rate::median(pulls),
-        lookup: Rate::median(lookups),
-    })
+    let mut reads = reads.into_iter();
+    Ok((reads.next().unwrap_or_default(), reads.next().unwrap_or_default()))
 }

@@ -157,7 +157,20 @@ async fn kill_rounds(binary: &Path, dir: &Path, kills: u32, streams: u64, seed: 
         begun.elapsed().as_secs_f64()
     );
     node.kill()?;
-    verify(binary, &plan.data_dir).with_context(|| failed(kills, seed, &plan))?;
+    verify(binary, &plan.data_dir, false).with_context(|| failed(kills, seed, &plan))?;
+    // A repair takes in what lies about. It must not bring back what was deleted.
+    verify(binary, &plan.data_dir, true).with_context(|| failed(kills, seed, &plan))?;
+    let node = plan
+        .start()
+        .await
+        .context("the node does not start after a repair")?;
+    let findings = check::check(&node, &generator, &mut ledgers, |_| true).await?;
+    findings
+        .verdict()
+        .with_context(|| format!("after a repair: {}", failed(kills, seed, &plan)))?;
+    println!("  {} records checked after the repair", findings.checked);
+    node.stop()?;
+    verify(binary, &plan.data_dir, false).with_context(|| failed(kills, seed, &plan))?;
     let (pushes, deletes, referrers) = totals(&ledgers);
     println!(
         "{kills} kills, {pushes} acknowledged pushes, 0 lost, every start opened (slowest {:.0} ms); \
@@ -185,20 +198,29 @@ fn totals(ledgers: &[Ledger]) -> (u64, u64, u64) {
     })
 }
 
-/// `dirnode store verify` on a killed node's data.
-fn verify(binary: &Path, data_dir: &Path) -> anyhow::Result<()> {
-    let output = Command::new(binary)
-        .args(["store", "verify", "--data-dir"])
-        .arg(data_dir)
-        .output()?;
+/// `dirnode store verify` on a stopped or killed node's data.
+fn verify(binary: &Path, data_dir: &Path, repair: bool) -> anyhow::Result<()> {
+    let mut command = Command::new(binary);
+    command.args(["store", "verify", "--data-dir"]).arg(data_dir);
+    if repair {
+        command.arg("--repair");
+    }
+    let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    println!(
-        "dirnode store verify:\n{}",
-        text.lines()
-            .map(|line| format!("  {line}\n"))
-            .collect::<String>()
-            .trim_end()
-    );
+    println!("dirnode store verify{}:", if repair { " --repair" } else { "" });
+    // It names every CID it has something to say about, which may be hundreds.
+    let (cids, said): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.trim().starts_with("baearei"));
+    for line in said {
+        println!("  {line}");
+    }
+    if !cids.is_empty() {
+        println!(
+            "  ({} CIDs named, the first {})",
+            cids.len(),
+            cids.first().map_or("", |cid| cid.trim())
+        );
+    }
     if output.status.success() {
         return Ok(());
     }
