@@ -196,3 +196,116 @@ pub fn short(values: &[Json]) -> String {
         text.chars().take(600).chain("...".chars()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn seen(code: &str, message: &str, responses: &[Json]) -> Seen {
+        Seen {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            responses: responses.to_vec(),
+        }
+    }
+
+    fn differs(expect: Json, case: Json, seen: &Seen) -> bool {
+        difference(&expect, seen, &How::of(&case, "exact"), &Captured::new()).is_some()
+    }
+
+    #[test]
+    fn a_wrong_code_message_or_answer_is_a_difference() {
+        let got = seen("OK", "text", &[json!({"a": 1.0, "b": []})]);
+        let right = json!({"code": "OK", "message": "text", "responses": [{"a": 1, "b": []}]});
+        assert!(!differs(right.clone(), json!({}), &got));
+        for (key, value) in [
+            ("code", json!("INTERNAL")),
+            ("message", json!("tex")),
+            ("responses", json!([])),
+            ("responses", json!([{"a": 1}])),
+            ("responses", json!([{"a": 2, "b": []}])),
+        ] {
+            let mut wrong = right.clone();
+            wrong[key] = value;
+            assert!(differs(wrong.clone(), json!({}), &got), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_ways_to_compare_allow_what_they_say_and_no_more() {
+        let got = seen("OK", "one two", &[json!({"a": 1, "b": 2}), json!({"c": "x"})]);
+        let expect = |message: &str, responses: Json| json!({"code": "OK", "message": message, "responses": responses});
+        let all = json!([{"a": 1, "b": 2}, {"c": "<volatile>"}]);
+        for (case, message, responses, right) in [
+            (json!({"message_match": "prefix"}), "one", all.clone(), true),
+            (json!({"message_match": "prefix"}), "two", all.clone(), false),
+            (json!({"message_match": "contains"}), "two", all.clone(), true),
+            (json!({"message_match": "any"}), "three", all.clone(), true),
+            (json!({}), "one two", json!([{"c": "x"}, {"a": 1, "b": 2}]), false),
+            (
+                json!({"order": "any"}),
+                "one two",
+                json!([{"c": "x"}, {"a": 1, "b": 2}]),
+                true,
+            ),
+            (
+                json!({"responses_match": "subset"}),
+                "one two",
+                json!([{"a": 1}, {}]),
+                true,
+            ),
+            (
+                json!({"responses_match": "subset"}),
+                "one two",
+                json!([{"d": 1}, {}]),
+                false,
+            ),
+            (
+                json!({"responses_match": "count"}),
+                "one two",
+                json!([1, 2]),
+                true,
+            ),
+            (json!({"responses_match": "count"}), "one two", json!([1]), false),
+            (json!({"responses_match": "ignore"}), "one two", json!([]), true),
+        ] {
+            assert_eq!(
+                !differs(expect(message, responses), case.clone(), &got),
+                right,
+                "{case} {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn captured_values_and_hosts_are_filled_in() {
+        let mut captured = Captured::new();
+        let got = seen("OK", "at 127.0.0.1:5000/dir:x: gone", &[json!({"id": "seven"})]);
+        capture(
+            &json!({"capture": {"n": ["responses", 0, "id"]}}),
+            &got,
+            &mut captured,
+        );
+        assert_eq!(
+            fill_in(&json!({"${n}": ["<${n}>"]}), &captured),
+            json!({"seven": ["<seven>"]})
+        );
+        let expect =
+            json!({"code": "OK", "message": "at <registry>/dir:x: gone", "responses": [{"id": "${n}"}]});
+        assert_eq!(
+            difference(&expect, &got, &How::of(&json!({}), "exact"), &captured),
+            None
+        );
+    }
+
+    #[test]
+    fn events_beyond_the_wanted_are_left_over_and_missing_ones_are_told() {
+        let (a, b) = (json!({"type": "A"}), json!({"type": "B"}));
+        assert_eq!(
+            leftovers(std::slice::from_ref(&a), &[b.clone(), a.clone()], same),
+            Some(vec![b.clone()])
+        );
+        assert_eq!(leftovers(&[a.clone(), a.clone()], &[a, b], same), None);
+    }
+}

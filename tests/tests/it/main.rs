@@ -8,8 +8,11 @@
 )]
 
 mod cli;
+mod common;
+mod durable;
+mod hostile;
 mod house;
-mod node;
+mod observe;
 mod sdk;
 mod vectors_api;
 mod vectors_cid;
