@@ -330,11 +330,10 @@ impl Checker {
 
     /// The referrers of records that are there: all that were acknowledged, none that was never sent.
     async fn referrers(&mut self, mut items: Vec<Item>) -> anyhow::Result<Vec<Settled>> {
-        let requests: Vec<PullReferrerRequest> = items
-            .iter()
-            .filter(|item| !item.held.referrers.is_empty())
-            .map(|item| referrers_of(item.held.cid))
-            .collect();
+        // Those without any are asked about as well: what hung on a record before it was deleted must not be back when
+        // the record is pushed again.
+        let requests: Vec<PullReferrerRequest> =
+            items.iter().map(|item| referrers_of(item.held.cid)).collect();
         let mut found: BTreeMap<String, BTreeSet<RecordCid>> = BTreeMap::new();
         let mut answers = self
             .store()
@@ -385,8 +384,8 @@ impl Checker {
                 item.held.referrers.iter().map(|referrer| referrer.cid).collect();
             if let Some(odd) = there.iter().find(|cid| !known.contains(cid)) {
                 self.findings.faults.push(format!(
-                    "record {} has a referrer {odd} that was never sent",
-                    item.number
+                    "record {} ({}) has a referrer {odd} that was deleted with it or never sent",
+                    item.number, item.held.cid
                 ));
             }
             for referrer in &mut item.held.referrers {
