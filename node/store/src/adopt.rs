@@ -76,7 +76,7 @@ pub(crate) fn adopt(shared: &Shared, report: &mut OpenReport) -> Result<(), Stor
     blobs.retain(|(cid, _)| !shared.index.read().is_live(cid));
     blobs.sort_unstable_by_key(|(cid, file)| (file.modified_ns, *cid));
     let mut referrers: BTreeMap<u64, (RecordCid, ReferrerHead, u64)> = BTreeMap::new();
-    let mut last_ns = shared.index.read().names.newest_ns();
+    let mut last_ns = shared.index.read().records.newest_ns();
     for (place, (cid, file)) in (1..).zip(blobs) {
         let body = match shared.layout.read(&cid)? {
             Found::Whole(body) => body,
@@ -110,7 +110,7 @@ pub(crate) fn adopt(shared: &Shared, report: &mut OpenReport) -> Result<(), Stor
         }
     }
     for (position, (cid, head, size_bytes)) in referrers {
-        if shared.index.read().names.contains(&head.record) {
+        if shared.index.read().records.contains(&head.record) {
             let row = StoredReferrer {
                 cid,
                 kind: head.kind,

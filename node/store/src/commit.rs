@@ -24,6 +24,9 @@ use crate::{MAX_ROW_BYTES, RecordCid, StoreError};
 const GROUP_BYTES: usize = 8 << 20;
 /// Most requests in a group.
 const GROUP_LEN: usize = 512;
+/// Labels kept in a published row: they must fit beside the rest of it.
+const MAX_LABELS_BYTES: usize = 48 << 10;
+const MAX_LABELS: usize = 2048;
 /// How long a write waits for the mover before it is told that the store is busy.
 const BACKLOG_WAIT: Duration = Duration::from_millis(100);
 const BACKLOG_ROUNDS: u32 = 100;
@@ -269,7 +272,7 @@ impl Committer {
         match request {
             Request::PutRecord(record) => self.plan_record(*record),
             Request::DropRecord(cid) => {
-                if !self.shared.index.read().names.contains(&cid) {
+                if !self.shared.index.read().records.contains(&cid) {
                     return unchanged;
                 }
                 Ok(Plan::Write(Change::DropRecord { cid }, changed))
@@ -295,7 +298,13 @@ impl Committer {
                     return unchanged;
                 }
                 let at_ns = (self.shared.clock)();
-                Ok(Plan::Write(Change::Publish { cid, at_ns }, changed))
+                let mut labels = crate::fill::listed_labels(&self.shared, &cid).unwrap_or_default();
+                let size: usize = labels.iter().map(|label| label.as_str().len()).sum();
+                if size > MAX_LABELS_BYTES || labels.len() > MAX_LABELS {
+                    // A row would not hold them; they are read from the record as long as it is here.
+                    labels.clear();
+                }
+                Ok(Plan::Write(Change::Publish { cid, at_ns, labels }, changed))
             }
             Request::Unpublish(cid) => {
                 if !self.has_row(Family::Published, cid.digest())? {
@@ -328,7 +337,7 @@ impl Committer {
 
     fn plan_record(&mut self, record: NewRecord) -> Result<Plan, StoreError> {
         let NewRecord { cid, body, summary } = record;
-        let held = self.shared.index.read().names.get(&cid);
+        let held = self.shared.index.read().records.get(&cid);
         if held.is_some() && self.shared.has_body(&cid)? {
             return Ok(Plan::Nothing(Answer::Changed(false)));
         }
@@ -393,7 +402,7 @@ impl Committer {
     }
 
     fn must_hold(&self, cid: RecordCid) -> Result<(), StoreError> {
-        if self.shared.index.read().names.contains(&cid) {
+        if self.shared.index.read().records.contains(&cid) {
             Ok(())
         } else {
             Err(StoreError::NotFound(cid))

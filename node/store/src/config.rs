@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::disk::{Disk, RealDisk};
-use crate::{RecordCid, Summary};
+use crate::{RecordCid, ReferrerFact, Summary};
 
 /// The largest body accepted. The wire bound is 4 MiB of protobuf; canonical JSON may take six bytes for one
 /// (`<` is written as an escape), so 32 MiB leaves room.
@@ -15,6 +15,9 @@ pub const MAX_REFERRER_KIND_BYTES: usize = 4 << 10;
 pub const MAX_ROW_BYTES: usize = 64 << 10;
 /// The longest job id.
 pub const MAX_JOB_ID_BYTES: usize = 256;
+
+/// Type of the referrers whose content is searched.
+pub const SCAN_REPORT: &str = "agntcy.dir.security.v1.ScanReport";
 
 /// The row engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,6 +67,9 @@ pub struct StoreConfig {
     pub summarise: Reader<Summary>,
     /// Reads the head of a referrer's canonical bytes.
     pub referrer_head: Reader<ReferrerHead>,
+    /// Reads what a referrer of type [`SCAN_REPORT`] says about its record. It is asked when the referrer comes in, and
+    /// again when the rows are rebuilt. By default nothing is read.
+    pub referrer_facts: Reader<ReferrerFact>,
     /// Where journal and layout live; tests put a recording disk here.
     pub disk: Arc<dyn Disk>,
 }
@@ -83,6 +89,7 @@ impl StoreConfig {
             manifests: true,
             summarise: Arc::new(crate::adopt::summary_of),
             referrer_head: Arc::new(crate::adopt::referrer_head_of),
+            referrer_facts: Arc::new(|_| None),
             disk: Arc::new(RealDisk),
         }
     }

@@ -13,6 +13,7 @@ mod commit;
 mod config;
 pub mod disk;
 mod error;
+mod fill;
 pub mod index;
 mod journal;
 mod layout;
@@ -20,6 +21,7 @@ mod mover;
 mod open;
 mod overlay;
 mod rows;
+mod search;
 mod state;
 mod store;
 #[cfg(test)]
@@ -31,11 +33,16 @@ pub use dirnode_record::{RecordCid, Summary};
 
 pub use config::{
     MAX_BODY_BYTES, MAX_JOB_ID_BYTES, MAX_REFERRER_KIND_BYTES, MAX_ROW_BYTES, Reader, ReferrerHead,
-    RowsBackend, StoreConfig,
+    RowsBackend, SCAN_REPORT, StoreConfig,
 };
 pub use error::{StoreError, StoreErrorKind};
-pub use index::names::NamePattern;
-pub use index::pattern::{Comparison, Pattern, VersionRule};
+pub use fill::ReferrerFact;
+pub use index::pattern::{Comparison, NamePattern, Pattern, VersionRule};
+pub use index::{
+    Budget, IndexBytes, LabelQuery, Listed, Plan, Query, QueryError, QueryErrorKind, QueryKind, Scan,
+    Severity, Sort,
+};
+pub use search::Hits;
 pub use store::{Clock, Store};
 pub use types::{
     Named, NewRecord, NewReferrer, OpenReport, PublishedRow, PutRecord, RecordRow, ReferrerFilter,

@@ -21,7 +21,7 @@ use crate::journal::{FileKind, file_name, parse_name};
 use crate::layout::Layout;
 use crate::mover::CondensedFiles;
 use crate::overlay::{Overlay, Place};
-use crate::rows::{self, Family, Op, Rows, StoredRecord, Ticket};
+use crate::rows::{self, Family, Op, Rows, Ticket};
 use crate::state::{Counters, Index, MoverState, Shared};
 use crate::types::{OpenReport, UsageRow};
 use crate::{Clock, RowsBackend, StoreConfig, StoreError};
@@ -167,6 +167,7 @@ pub(crate) fn open(config: StoreConfig, clock: Clock) -> Result<Opened, StoreErr
         poison: Mutex::new(None),
         closed: false.into(),
         lock: Mutex::new(Some(lock)),
+        filling: Mutex::new(()),
     });
     if trusted {
         load_index(&shared)?;
@@ -222,8 +223,8 @@ pub(crate) fn open(config: StoreConfig, clock: Clock) -> Result<Opened, StoreErr
     }
     let last_inserted_ns = {
         let index = shared.index.read();
-        report.records = index.names.len() as u64;
-        index.names.newest_ns()
+        report.records = index.records.len() as u64;
+        index.records.newest_ns()
     };
     Ok(Opened {
         shared,
@@ -263,23 +264,25 @@ fn list_files(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<(u64, FileKind), u
     Ok(files)
 }
 
-/// Fills the index in memory from rows that are trusted.
+/// The head of a record row, without the summary.
+#[derive(serde::Deserialize)]
+struct RecordHead {
+    inserted_at_ns: i64,
+    size_bytes: u64,
+}
+
+/// Fills what must be known from the start from rows that are trusted; the search index follows, see `fill`.
 fn load_index(shared: &Shared) -> Result<(), StoreError> {
-    let mut large: Vec<(crate::RecordCid, StoredRecord)> = Vec::new();
     let mut index = shared.index.write();
     let mut fault = Ok(());
     shared.with_rows(|rows| {
         rows.scan(Family::Records, &[], &mut |key, value| {
-            match (rows::cid_of(key), rows::decode::<StoredRecord>("record", value)) {
-                (Some(cid), Ok(row)) => match &row.summary {
-                    Some(summary) => {
-                        let (name, version) = (&summary.name, &summary.version);
-                        index
-                            .names
-                            .insert(cid, row.inserted_at_ns, row.size_bytes, name, version);
-                    }
-                    None => large.push((cid, row)),
-                },
+            match (rows::cid_of(key), rows::decode::<RecordHead>("record", value)) {
+                (Some(cid), Ok(head)) => {
+                    index
+                        .records
+                        .insert_waiting(cid, head.inserted_at_ns, head.size_bytes);
+                }
                 (_, Err(error)) => fault = Err(error),
                 (None, _) => {}
             }
@@ -303,20 +306,7 @@ fn load_index(shared: &Shared) -> Result<(), StoreError> {
             ControlFlow::Continue(())
         })
     })?;
-    drop(index);
-    fault?;
-    for (cid, row) in large {
-        let summary = shared.summary(&cid, &row).unwrap_or_default();
-        let mut index = shared.index.write();
-        index.names.insert(
-            cid,
-            row.inserted_at_ns,
-            row.size_bytes,
-            &summary.name,
-            &summary.version,
-        );
-    }
-    Ok(())
+    fault
 }
 
 struct Replay<'a> {

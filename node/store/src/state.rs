@@ -9,20 +9,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::config::{MAX_ROW_BYTES, StoreConfig};
+use crate::config::{MAX_ROW_BYTES, SCAN_REPORT, StoreConfig};
 use crate::disk::DiskLock;
-use crate::index::names::Names;
+use crate::fill::ReferrerFact;
+use crate::index::published::Published;
+use crate::index::{RecordIndex, Scan};
 use crate::journal::entry::Change;
 use crate::layout::Layout;
 use crate::overlay::{Overlay, Place};
 use crate::rows::{self, Family, Op, Rows, StoredRecord, StoredReferrer};
-use crate::types::{PublishedRow, UsageRow};
+use crate::types::UsageRow;
 use crate::{Clock, RecordCid, StoreError, Summary};
 
+/// The longest name of a scanner.
+const MAX_SCANNER_BYTES: usize = 256;
+
 /// Derived state in memory.
-#[derive(Default)]
 pub(crate) struct Index {
-    pub(crate) names: Names,
+    pub(crate) records: RecordIndex,
+    pub(crate) published: Published,
     /// How many records each referrer body belongs to.
     pub(crate) owners: HashMap<RecordCid, u32>,
     pub(crate) usage: HashMap<RecordCid, UsageRow>,
@@ -32,10 +37,23 @@ pub(crate) struct Index {
     pub(crate) dirty_manifests: HashSet<RecordCid>,
 }
 
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            records: RecordIndex::waiting(),
+            published: Published::default(),
+            owners: HashMap::new(),
+            usage: HashMap::new(),
+            dirty_usage: HashSet::new(),
+            dirty_manifests: HashSet::new(),
+        }
+    }
+}
+
 impl Index {
     /// True if the body of `cid` belongs to something.
     pub(crate) fn is_live(&self, cid: &RecordCid) -> bool {
-        self.names.contains(cid) || self.owners.contains_key(cid)
+        self.records.contains(cid) || self.owners.contains_key(cid)
     }
 }
 
@@ -81,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) poison: Mutex<Option<StoreError>>,
     pub(crate) closed: AtomicBool,
     pub(crate) lock: Mutex<Option<Box<dyn DiskLock>>>,
+    /// Held by whoever fills the search index.
+    pub(crate) filling: Mutex<()>,
 }
 
 impl Shared {
@@ -197,23 +217,22 @@ impl Shared {
                     self.overlay.put(seq, cid, place, body);
                 }
                 let mut index = self.index.write();
-                index.names.insert(
-                    cid,
-                    row.inserted_at_ns,
-                    row.size_bytes,
-                    &summary.name,
-                    &summary.version,
-                );
+                index
+                    .records
+                    .insert(cid, row.inserted_at_ns, row.size_bytes, &summary);
                 index.dirty_manifests.insert(cid);
             }
             Change::DropRecord { cid } => {
                 let referrers = self.list_referrers(&cid)?;
+                let scans = self.scan_keys(&cid)?;
+                let description = self.description(&cid)?;
                 let mut ops = vec![Op::Remove(Family::Records, cid.digest().to_vec())];
                 ops.push(Op::Remove(Family::Usage, cid.digest().to_vec()));
+                ops.extend(scans.into_iter().map(|key| Op::Remove(Family::Scans, key)));
                 let mut gone = Vec::new();
                 {
                     let mut index = self.index.write();
-                    index.names.remove(&cid);
+                    index.records.remove(&cid, description.as_deref());
                     index.usage.remove(&cid);
                     index.dirty_usage.remove(&cid);
                     index.dirty_manifests.insert(cid);
@@ -245,10 +264,18 @@ impl Shared {
                         ])
                     })?;
                 }
+                let scan = if row.kind == SCAN_REPORT {
+                    self.note_scan(&record, &row.cid, body.as_deref())?
+                } else {
+                    None
+                };
                 if let (Some(place), Some(body)) = (place, body) {
                     self.overlay.put(seq, row.cid, place, body);
                 }
                 let mut index = self.index.write();
+                if let Some(scan) = scan {
+                    index.records.set_scan(&record, scan);
+                }
                 if held.is_none() {
                     let count = index.owners.entry(row.cid).or_insert(0);
                     *count = count.saturating_add(1);
@@ -276,20 +303,25 @@ impl Shared {
                 }
                 self.remove_bodies(seq, gone, moved);
             }
-            Change::Publish { cid, at_ns } => {
-                self.put_row(
-                    Family::Published,
-                    cid.digest(),
-                    rows::encode("published", &PublishedRow { at_ns })?,
-                )?;
+            Change::Publish { cid, at_ns, labels } => {
+                let value = rows::encode_published(at_ns, &labels)?;
+                self.put_row(Family::Published, cid.digest(), value)?;
+                // Before the index is begun its filling will find the row.
+                if !self.index.read().records.is_waiting() {
+                    let labels = crate::fill::labels_of(self, &cid, &labels);
+                    self.index.write().published.insert(cid, &labels);
+                }
             }
-            Change::Unpublish { cid } => self.remove_row(Family::Published, cid.digest())?,
+            Change::Unpublish { cid } => {
+                self.remove_row(Family::Published, cid.digest())?;
+                self.index.write().published.remove(&cid);
+            }
             Change::Usage(counters) => {
                 let mut ops = Vec::with_capacity(counters.len());
                 let mut index = self.index.write();
                 for (cid, row) in counters {
                     // The record may have gone while its counters were on their way.
-                    if !index.names.contains(&cid) {
+                    if !index.records.contains(&cid) {
                         continue;
                     }
                     ops.push(Op::Put(
@@ -301,6 +333,8 @@ impl Shared {
                     held.pull_count = held.pull_count.max(row.pull_count);
                     held.lookup_count = held.lookup_count.max(row.lookup_count);
                     held.last_used_ns = held.last_used_ns.max(row.last_used_ns);
+                    let total = held.pull_count.saturating_add(held.lookup_count);
+                    index.records.set_usage(&cid, total);
                 }
                 drop(index);
                 self.with_rows(|rows| rows.write(&ops))?;
@@ -334,6 +368,58 @@ impl Shared {
             // A damaged body must not stop the start: the record then goes without a name until it is healed.
             (None, None) => self.summary(cid, row).unwrap_or_default(),
         })
+    }
+
+    /// The description of a record, as the index was told it; `None` when it is not held any more.
+    pub(crate) fn description(&self, cid: &RecordCid) -> Result<Option<String>, StoreError> {
+        let Some(value) = self.with_rows(|rows| rows.get(Family::Records, cid.digest()))? else {
+            return Ok(None);
+        };
+        let row: StoredRecord = rows::decode("record", &value)?;
+        // As in `fill`: without a body that reads, the record has no texts.
+        Ok(Some(self.summary(cid, &row).unwrap_or_default().description))
+    }
+
+    fn scan_keys(&self, record: &RecordCid) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut keys = Vec::new();
+        self.with_rows(|rows| {
+            rows.scan(Family::Scans, record.digest(), &mut |key, _| {
+                keys.push(key.to_vec());
+                ControlFlow::Continue(())
+            })
+        })?;
+        Ok(keys)
+    }
+
+    /// Writes what a scan report says into its row. A row outlives its report: deleting a referrer leaves what was
+    /// found (grpc-api §4.7), until the record goes or the rows are rebuilt.
+    fn note_scan(
+        &self,
+        record: &RecordCid,
+        referrer: &RecordCid,
+        body: Option<&[u8]>,
+    ) -> Result<Option<Scan>, StoreError> {
+        let read;
+        let body = match body {
+            Some(body) => body,
+            // From a condensed journal; a body that is damaged tells nothing.
+            None => match self.read_body(referrer).ok().flatten() {
+                Some(body) => {
+                    read = body;
+                    &read
+                }
+                None => return Ok(None),
+            },
+        };
+        let Some(ReferrerFact::Scan(scan)) = (self.config.referrer_facts)(body) else {
+            return Ok(None);
+        };
+        let value = rows::encode("scan", &scan)?;
+        if scan.scanner.len() > MAX_SCANNER_BYTES || value.len() > MAX_ROW_BYTES {
+            return Ok(None);
+        }
+        self.put_row(Family::Scans, &rows::scan_key(record, &scan.scanner), value)?;
+        Ok(Some(scan))
     }
 
     fn put_row(&self, family: Family, key: &[u8], value: Vec<u8>) -> Result<(), StoreError> {

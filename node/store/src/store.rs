@@ -13,8 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::commit::{Answer, Command, Committer, Request};
 use crate::config::{MAX_BODY_BYTES, MAX_JOB_ID_BYTES, MAX_REFERRER_KIND_BYTES, MAX_ROW_BYTES};
-use crate::index::names::NamePattern;
-use crate::index::pattern::VersionRule;
+use crate::index::pattern::{NamePattern, VersionRule};
 use crate::layout::manifests::Manifests;
 use crate::mover::Mover;
 use crate::rows::{self, Family, StoredRecord};
@@ -37,7 +36,7 @@ const DIRTY_USAGE_LIMIT: usize = 4096;
 /// acknowledged is lost, and the next start replays what was under way.
 #[derive(Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     queue: mpsc::Sender<Command>,
 }
 
@@ -80,7 +79,9 @@ impl Store {
         };
         spawn("store-commit", Box::new(move || committer.run(commands)))?;
         spawn("store-move", Box::new(move || mover.run()))?;
-        Ok((Self { shared, queue }, opened.report))
+        let store = Self { shared, queue };
+        store.start_index()?;
+        Ok((store, opened.report))
     }
 
     #[cfg(test)]
@@ -144,8 +145,10 @@ impl Store {
     /// # Errors
     /// `Corrupt` when the stored bytes are damaged or lost; pushing the record again heals it.
     pub async fn body(&self, cid: RecordCid) -> Result<Option<Bytes>, StoreError> {
-        self.blocking(move |shared| live_body(shared, cid, |shared| shared.index.read().names.contains(&cid)))
-            .await
+        self.blocking(move |shared| {
+            live_body(shared, cid, |shared| shared.index.read().records.contains(&cid))
+        })
+        .await
     }
 
     /// The row of a record; `None` if it is not held.
@@ -166,7 +169,7 @@ impl Store {
     /// True if the record is held. In memory.
     #[must_use]
     pub fn contains(&self, cid: RecordCid) -> bool {
-        self.shared.index.read().names.contains(&cid)
+        self.shared.index.read().records.contains(&cid)
     }
 
     /// Deletes a record with its referrers and counters; false if it was not held. It stays in the published set.
@@ -237,16 +240,20 @@ impl Store {
     }
 
     /// Records whose name matches any of `names` and whose version fits: newest insertion first, then by CID.
+    ///
+    /// Empty while the search index is being built, and beyond its budget; [`Store::try_resolve`] tells.
     #[must_use]
     pub fn resolve(&self, names: &[NamePattern], version: Option<&VersionRule>) -> Vec<Named> {
-        self.shared.index.read().names.resolve(names, version)
+        self.try_resolve(names, version, &crate::Budget::default())
+            .inspect_err(|error| tracing::warn!(%error, "name was not resolved"))
+            .unwrap_or_default()
     }
 
     /// Counts a use of a held record. Visible at once, durable within about a second.
     pub fn touch(&self, cid: RecordCid, what: Usage) {
         let now = (self.shared.clock)();
         let mut index = self.shared.index.write();
-        if !index.names.contains(&cid) {
+        if !index.records.contains(&cid) {
             return;
         }
         let row = index.usage.entry(cid).or_default();
@@ -255,6 +262,8 @@ impl Store {
             Usage::Lookup => row.lookup_count = row.lookup_count.saturating_add(1),
         }
         row.last_used_ns = row.last_used_ns.max(now);
+        let total = row.pull_count.saturating_add(row.lookup_count);
+        index.records.set_usage(&cid, total);
         index.dirty_usage.insert(cid);
         let many = index.dirty_usage.len() == DIRTY_USAGE_LIMIT;
         drop(index);
@@ -382,7 +391,7 @@ impl Store {
     /// Number of records. In memory.
     #[must_use]
     pub fn records_len(&self) -> u64 {
-        self.shared.index.read().names.len() as u64
+        self.shared.index.read().records.len() as u64
     }
 
     /// Calls `each` for every record, in byte order of the digests. Blocks: call it off the async workers.
@@ -419,7 +428,7 @@ impl Store {
         let rows = self.shared.with_rows(|rows| Ok(rows.stats())).unwrap_or_default();
         let index = self.shared.index.read();
         StoreStats {
-            records: index.names.len() as u64,
+            records: index.records.len() as u64,
             referrers: index.owners.len() as u64,
             journal_seq: waiting.applied_seq,
             checkpoint_seq: counters.checkpoint_seq.load(Ordering::Relaxed),

@@ -145,7 +145,7 @@ fn check_journal(config: &StoreConfig) -> Result<u64, StoreError> {
 
 /// Every CID a row speaks of; notes referrers without a record.
 fn check_rows(shared: &Shared, report: &mut VerifyReport) -> Result<HashSet<RecordCid>, StoreError> {
-    let mut live: HashSet<RecordCid> = shared.index.read().names.cids().collect();
+    let mut live: HashSet<RecordCid> = shared.index.read().records.cids().collect();
     report.records = live.len() as u64;
     let records = live.clone();
     shared.with_rows(|rows| {
@@ -185,7 +185,7 @@ fn check_blobs(
             Some(_) if ours => {}
             Some(body) => match classify(&shared.config, &body, file.modified_ns)? {
                 Orphan::Record(_) => report.adoptable.push(cid),
-                Orphan::Referrer(head) if shared.index.read().names.contains(&head.record) => {
+                Orphan::Referrer(head) if shared.index.read().records.contains(&head.record) => {
                     report.adoptable.push(cid);
                 }
                 _ => report.orphans.push(cid),

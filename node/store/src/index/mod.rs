@@ -1,4 +1,32 @@
-//! The derived index: what can be rebuilt from the rows. So far names; matching rules are shared with search.
+//! The derived index: what can be rebuilt from the rows. Answers searches (grpc-api §4.9), name resolution (§4.12) and
+//! List (§4.10), all from memory except for what descriptions leave open.
+//!
+//! Pure: no I/O, no lock, no clock. The store tells it of a record once the record is durable, under one lock; searches
+//! share that lock, for a time that their budget bounds.
 
-pub mod names;
+mod budget;
+mod column;
+mod dict;
+mod directory;
+mod eval;
+mod facts;
+mod forward;
+mod grams;
+mod pairs;
 pub mod pattern;
+mod posting;
+pub(crate) mod published;
+mod query;
+mod ranks;
+mod records;
+mod run;
+mod search;
+mod words;
+
+pub use budget::Budget;
+pub use facts::{Scan, Severity};
+pub use published::{LabelQuery, Listed};
+pub use query::{MAX_QUERIES, MAX_QUERY_BYTES, Plan, Query, QueryError, QueryErrorKind, QueryKind, Sort};
+pub use records::RecordIndex;
+pub use run::{Found, Source, count, search};
+pub use search::IndexBytes;

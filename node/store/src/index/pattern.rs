@@ -6,6 +6,10 @@
 //! slip of its database and not followed. [`fold_stored`] is the fold.
 
 use std::cmp::Ordering;
+use std::ops::Bound;
+
+/// A name query; see [`Pattern`].
+pub type NamePattern = Pattern;
 
 /// Folds a stored text for matching. Do it once per stored text, not once per query.
 #[must_use]
@@ -74,25 +78,112 @@ impl Pattern {
         }
     }
 
+    /// A pattern that no text matches.
+    pub(super) fn nothing() -> Self {
+        Self(Form::Nothing)
+    }
+
+    /// The pattern for texts that hold a match of `value` anywhere.
+    pub(super) fn within(value: &str) -> Self {
+        Self::new(&format!("*{value}*"))
+    }
+
+    /// True if every text matches.
+    pub(super) fn is_any(&self) -> bool {
+        matches!(&self.0, Form::Wild(pieces) if pieces.as_slice() == [Piece::AnyRun])
+    }
+
+    /// True if no text matches.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.0 == Form::Nothing
+    }
+
+    /// For `a/b/*`, and nothing else, the `a/b`.
+    pub(super) fn ancestor(&self) -> Option<String> {
+        let Form::Wild(pieces) = &self.0 else { return None };
+        let (Piece::AnyRun, literal) = pieces.split_last()? else {
+            return None;
+        };
+        let mut text = String::new();
+        for piece in literal {
+            let Piece::One(letter) = piece else { return None };
+            text.push(*letter);
+        }
+        text.strip_suffix('/').map(str::to_owned)
+    }
+
+    /// The texts between wildcards, folded, none of them empty.
+    pub(super) fn runs(&self) -> Vec<Run> {
+        let pieces = match &self.0 {
+            Form::Exact(text) => {
+                return vec![Run {
+                    text: text.clone(),
+                    at_start: true,
+                    at_end: true,
+                }];
+            }
+            Form::Nothing => return Vec::new(),
+            Form::Wild(pieces) => pieces,
+        };
+        let mut runs = Vec::new();
+        let mut run = Run {
+            text: String::new(),
+            at_start: true,
+            at_end: false,
+        };
+        for piece in pieces {
+            if let Piece::One(letter) = piece {
+                run.text.push(*letter);
+                continue;
+            }
+            if !run.text.is_empty() {
+                runs.push(std::mem::take(&mut run));
+            }
+            run.at_start = false;
+        }
+        run.at_end = true;
+        if !run.text.is_empty() {
+            runs.push(run);
+        }
+        runs
+    }
+
     /// True if `folded`, the result of [`fold_stored`], matches.
     ///
     /// Takes time in proportion to the product of both lengths at worst, and no stack.
     #[must_use]
     pub fn matches(&self, folded: &str) -> bool {
+        let mut steps = u64::MAX;
+        self.matches_within(folded, &mut steps) == Some(true)
+    }
+
+    /// As [`Pattern::matches`], taking one step for each letter looked at; `None` when `steps` ran out.
+    pub(super) fn matches_within(&self, folded: &str, steps: &mut u64) -> Option<bool> {
         match &self.0 {
-            Form::Exact(text) => text == folded,
-            Form::Wild(pieces) => wild(pieces, folded),
-            Form::Nothing => false,
+            Form::Exact(text) => Some(text == folded),
+            Form::Wild(pieces) => wild(pieces, folded, steps),
+            Form::Nothing => Some(false),
         }
     }
 }
 
+/// A literal part of a pattern.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) text: String,
+    /// Nothing stands before it.
+    pub(super) at_start: bool,
+    /// Nothing stands after it.
+    pub(super) at_end: bool,
+}
+
 /// Greedy matching that goes back to the latest star only: a shorter match of an earlier star can never help.
-fn wild(pieces: &[Piece], text: &str) -> bool {
+fn wild(pieces: &[Piece], text: &str, steps: &mut u64) -> Option<bool> {
     let mut at = 0;
     let mut rest = text.chars();
     let mut star: Option<(usize, std::str::Chars<'_>)> = None;
     loop {
+        *steps = steps.checked_sub(1)?;
         match pieces.get(at) {
             Some(Piece::AnyRun) => {
                 at += 1;
@@ -112,17 +203,17 @@ fn wild(pieces: &[Piece], text: &str) -> bool {
                     continue;
                 }
                 if next.is_none() {
-                    return false;
+                    return Some(false);
                 }
             }
-            None if rest.as_str().is_empty() => return true,
+            None if rest.as_str().is_empty() => return Some(true),
             None => {}
         }
         let Some((after, from)) = &mut star else {
-            return false;
+            return Some(false);
         };
         if from.next().is_none() {
-            return false;
+            return Some(false);
         }
         at = *after;
         rest = from.clone();
@@ -164,6 +255,18 @@ impl Comparison {
                 text,
             })
         })
+    }
+
+    /// The bounds of the texts that fit, in byte order.
+    pub(super) fn range(&self) -> (Bound<&str>, Bound<&str>) {
+        let text = self.text.as_str();
+        match self.operator {
+            Operator::AtLeast => (Bound::Included(text), Bound::Unbounded),
+            Operator::AtMost => (Bound::Unbounded, Bound::Included(text)),
+            Operator::Above => (Bound::Excluded(text), Bound::Unbounded),
+            Operator::Below => (Bound::Unbounded, Bound::Excluded(text)),
+            Operator::Equal => (Bound::Included(text), Bound::Included(text)),
+        }
     }
 
     /// True if the stored text fits. It is not folded.

@@ -10,7 +10,7 @@ use super::{FileKind, file_name, header};
 use crate::StoreError;
 use crate::disk::{Disk, DiskFile};
 use crate::rows::{self, Family, Rows};
-use crate::types::{PublishedRow, UsageRow};
+use crate::types::UsageRow;
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -119,7 +119,8 @@ fn change_of(family: Family, key: &[u8], value: &[u8]) -> Result<Option<Change>,
     };
     let cid = || rows::cid_of(key).ok_or_else(corrupt);
     Ok(Some(match family {
-        Family::Meta | Family::Members => return Ok(None),
+        // Scans are read from the referrers again.
+        Family::Meta | Family::Members | Family::Scans => return Ok(None),
         Family::Records => Change::Record {
             cid: cid()?,
             row: rows::decode("record", value)?,
@@ -132,10 +133,11 @@ fn change_of(family: Family, key: &[u8], value: &[u8]) -> Result<Option<Change>,
             body: None,
         },
         Family::Published => {
-            let row: PublishedRow = rows::decode("published", value)?;
+            let row = rows::decode_published(value)?;
             Change::Publish {
                 cid: cid()?,
                 at_ns: row.at_ns,
+                labels: row.labels,
             }
         }
         Family::Usage => {

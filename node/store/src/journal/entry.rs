@@ -19,7 +19,7 @@
 //! | 4 referrer with body | head length (4), record digest (32), position (8), postcard of `StoredReferrer`, body |
 //! | 5 referrer without body | record digest (32), position (8), postcard of `StoredReferrer` |
 //! | 6 referrers dropped | record digest (32), then referrer digests (32 each) |
-//! | 7 published | record digest (32), unix nanoseconds (8) |
+//! | 7 published | record digest (32), unix nanoseconds (8), postcard of the labels to list (absent if there are none) |
 //! | 8 unpublished | record digest (32) |
 //! | 9 usage | per record: digest (32), pulls (8), lookups (8), last use in unix nanoseconds (8); absolute |
 //! | 10 job | id length (2), id, value |
@@ -29,6 +29,8 @@
 //! absolute, so applying a whole run of entries twice ends where applying it once does.
 
 use bytes::{Buf, BufMut, Bytes};
+
+use dirnode_record::Label;
 
 use crate::config::{MAX_BODY_BYTES, MAX_ROW_BYTES};
 use crate::rows::{StoredRecord, StoredReferrer};
@@ -65,6 +67,8 @@ pub(crate) enum Change {
     Publish {
         cid: RecordCid,
         at_ns: i64,
+        /// Kept for List when the record itself has gone; none when they are too many.
+        labels: Vec<Label>,
     },
     Unpublish {
         cid: RecordCid,
@@ -181,9 +185,16 @@ fn encode_frame(seq: u64, change: &Change, out: &mut Vec<u8>) -> Result<(), Stor
                 out.put_slice(cid.digest());
             }
         }
-        Change::Publish { cid, at_ns } => {
+        Change::Publish { cid, at_ns, labels } => {
             out.put_slice(cid.digest());
             out.put_i64(*at_ns);
+            if !labels.is_empty() {
+                let labels = postcard::to_allocvec(labels).map_err(|error| StoreError::CorruptRow {
+                    what: format!("labels of {cid}"),
+                    why: error.to_string(),
+                })?;
+                out.put_slice(&labels);
+            }
         }
         Change::Usage(rows) => {
             for (cid, row) in rows {
@@ -296,6 +307,10 @@ impl Frame {
             7 => Change::Publish {
                 cid: cid(&mut payload)?,
                 at_ns: payload.try_get_i64().map_err(bad)?,
+                labels: match payload.chunk() {
+                    [] => Vec::new(),
+                    labels => postcard::from_bytes(labels).map_err(bad)?,
+                },
             },
             8 => Change::Unpublish {
                 cid: cid(&mut payload)?,

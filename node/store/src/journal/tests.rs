@@ -65,7 +65,11 @@ fn all_kinds() -> Vec<Change> {
             record: cid,
             cids: vec![other],
         },
-        Change::Publish { cid, at_ns: -1 },
+        Change::Publish {
+            cid,
+            at_ns: -1,
+            labels: Vec::new(),
+        },
         Change::Unpublish { cid },
         Change::Usage(vec![(cid, usage)]),
         Change::Job {

@@ -9,9 +9,10 @@
 //! | records | record digest (32) | version 1, postcard of `StoredRecord` |
 //! | referrers | record digest (32), position (8, big-endian) | version 1, postcard of `StoredReferrer` |
 //! | members | record digest (32), referrer digest (32) | position (8, big-endian) |
-//! | published | record digest (32) | version 1, postcard of `PublishedRow` |
+//! | published | record digest (32) | version 1, postcard of `PublishedRow`, then of the labels to list (may be absent) |
 //! | usage | record digest (32) | version 1, postcard of `UsageRow` |
 //! | jobs | id, UTF-8 | as given |
+//! | scans | record digest (32), scanner, UTF-8 | version 1, postcard of `Scan` |
 
 #[cfg(feature = "fjall")]
 mod fjall;
@@ -28,7 +29,10 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use dirnode_record::Label;
+
 use crate::config::{MAX_ROW_BYTES, RowsBackend};
+use crate::types::PublishedRow;
 use crate::{RecordCid, StoreError, Summary};
 
 /// A group of rows with one key form.
@@ -41,10 +45,11 @@ pub(crate) enum Family {
     Published,
     Usage,
     Jobs,
+    Scans,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Meta,
         Self::Records,
         Self::Referrers,
@@ -52,6 +57,7 @@ impl Family {
         Self::Published,
         Self::Usage,
         Self::Jobs,
+        Self::Scans,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -63,6 +69,7 @@ impl Family {
             Self::Published => "published",
             Self::Usage => "usage",
             Self::Jobs => "jobs",
+            Self::Scans => "scans",
         }
     }
 }
@@ -148,6 +155,51 @@ pub(crate) struct StoredReferrer {
     pub(crate) cid: RecordCid,
     pub(crate) kind: String,
     pub(crate) size_bytes: u64,
+}
+
+/// What the published family holds. Rows without labels come from before they were kept, or had too many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredPublished {
+    pub(crate) at_ns: i64,
+    pub(crate) labels: Vec<Label>,
+}
+
+/// The value of a published row.
+pub(crate) fn encode_published(at_ns: i64, labels: &[Label]) -> Result<Vec<u8>, StoreError> {
+    let value = encode("published", &PublishedRow { at_ns })?;
+    if labels.is_empty() {
+        return Ok(value);
+    }
+    postcard::to_extend(labels, value).map_err(|error| StoreError::CorruptRow {
+        what: "published".to_owned(),
+        why: error.to_string(),
+    })
+}
+
+/// Reads the value of a published row.
+pub(crate) fn decode_published(bytes: &[u8]) -> Result<StoredPublished, StoreError> {
+    let corrupt = |why: String| StoreError::CorruptRow {
+        what: "published".to_owned(),
+        why,
+    };
+    let Some((&ROW_VERSION, rest)) = bytes.split_first() else {
+        return Err(corrupt("row version is not known".to_owned()));
+    };
+    let (row, rest) =
+        postcard::take_from_bytes::<PublishedRow>(rest).map_err(|error| corrupt(error.to_string()))?;
+    let labels = match rest {
+        [] => Vec::new(),
+        rest => postcard::from_bytes(rest).map_err(|error| corrupt(error.to_string()))?,
+    };
+    Ok(StoredPublished {
+        at_ns: row.at_ns,
+        labels,
+    })
+}
+
+/// The key of a scan row.
+pub(crate) fn scan_key(record: &RecordCid, scanner: &str) -> Vec<u8> {
+    [record.digest().as_slice(), scanner.as_bytes()].concat()
 }
 
 const ROW_VERSION: u8 = 1;

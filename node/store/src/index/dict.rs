@@ -1,0 +1,397 @@
+//! The different texts of a column, each with a number: found by exact text, by pattern, by range.
+//!
+//! Numbers of texts that are gone are used again. Texts are kept as they were written; the folded form is made
+//! when it is needed, for the few whose folded form differs.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
+
+use hashbrown::HashTable;
+use roaring::RoaringBitmap;
+
+use super::budget::Meter;
+use super::grams::Grams;
+use super::pattern::{Comparison, Pattern, fold_stored};
+use super::posting::set_bytes;
+use super::query::QueryError;
+
+/// Texts in one block of the order.
+const BLOCK: usize = 512;
+/// Length bits of a span; the rest is its start.
+const LEN_BITS: u32 = 26;
+const LEN_MASK: u64 = (1 << LEN_BITS) - 1;
+/// Dead bytes are given back when there are so many, and more than live ones.
+const DEAD_BYTES: usize = 4 << 20;
+
+/// Texts in one buffer.
+#[derive(Default)]
+struct Texts {
+    buffer: String,
+    /// Start and length of each text.
+    spans: Vec<u64>,
+    dead: usize,
+}
+
+impl Texts {
+    fn get(&self, value: u32) -> &str {
+        let span = self.spans.get(value as usize).copied().unwrap_or(0);
+        let start = usize::try_from(span >> LEN_BITS).unwrap_or(usize::MAX);
+        let len = usize::try_from(span & LEN_MASK).unwrap_or(usize::MAX);
+        self.buffer
+            .get(start..start.saturating_add(len))
+            .unwrap_or_default()
+    }
+
+    fn set(&mut self, value: u32, text: &str) {
+        let at = value as usize;
+        if self.spans.len() <= at {
+            self.spans.resize(at.saturating_add(1), 0);
+        }
+        let span = ((self.buffer.len() as u64) << LEN_BITS) | (text.len() as u64 & LEN_MASK);
+        self.buffer.push_str(text);
+        if let Some(place) = self.spans.get_mut(at) {
+            *place = span;
+        }
+    }
+
+    fn clear(&mut self, value: u32) {
+        self.dead = self.dead.saturating_add(self.get(value).len());
+        if let Some(span) = self.spans.get_mut(value as usize) {
+            *span = 0;
+        }
+        if self.dead < DEAD_BYTES || self.dead < self.buffer.len() / 2 {
+            return;
+        }
+        let old = std::mem::take(self);
+        for value in 0..u32::try_from(old.spans.len()).unwrap_or(u32::MAX) {
+            self.set(value, old.get(value));
+        }
+    }
+}
+
+/// Which helpers a column needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needs {
+    /// It is asked by pattern.
+    pub(super) patterns: bool,
+    /// It is asked by comparison.
+    pub(super) order: bool,
+}
+
+/// The texts.
+pub(super) struct Dict {
+    texts: Texts,
+    free: Vec<u32>,
+    table: HashTable<u32>,
+    hasher: RandomState,
+    /// Values whose folded form differs.
+    unfolded: RoaringBitmap,
+    grams: Option<Grams>,
+    /// Values in byte order of their texts, in blocks.
+    order: Option<Vec<Vec<u32>>>,
+}
+
+/// The values that fit a pattern.
+pub(super) enum Fit {
+    /// All of them.
+    All,
+    /// At most so many; too many to look at each.
+    Many(u64),
+    /// Exactly these.
+    These(Vec<u32>),
+}
+
+impl Dict {
+    pub(super) fn new(needs: Needs) -> Self {
+        Self {
+            texts: Texts::default(),
+            free: Vec::new(),
+            table: HashTable::new(),
+            hasher: RandomState::new(),
+            unfolded: RoaringBitmap::new(),
+            grams: needs.patterns.then(Grams::default),
+            order: needs.order.then(Vec::new),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn get(&self, value: u32) -> &str {
+        self.texts.get(value)
+    }
+
+    /// The numbers of all texts.
+    pub(super) fn values(&self) -> Vec<u32> {
+        self.table.iter().copied().collect()
+    }
+
+    fn folded(&self, value: u32) -> Cow<'_, str> {
+        let text = self.texts.get(value);
+        if self.unfolded.contains(value) {
+            Cow::Owned(fold_stored(text))
+        } else {
+            Cow::Borrowed(text)
+        }
+    }
+
+    /// The number of a text, if it is held.
+    pub(super) fn find(&self, text: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(fold_stored(text).as_str());
+        self.table
+            .find(hash, |value| self.texts.get(*value) == text)
+            .copied()
+    }
+
+    /// The number of a text, which is added if it is new; true with a new one.
+    pub(super) fn intern(&mut self, text: &str) -> (u32, bool) {
+        let folded = fold_stored(text);
+        let hash = self.hasher.hash_one(folded.as_str());
+        let Self { texts, table, .. } = self;
+        if let Some(value) = table.find(hash, |value| texts.get(*value) == text) {
+            return (*value, false);
+        }
+        let value = self
+            .free
+            .pop()
+            .unwrap_or_else(|| u32::try_from(self.texts.spans.len()).unwrap_or(u32::MAX));
+        if let Some(order) = &mut self.order {
+            insert_ordered(order, &self.texts, text, value);
+        }
+        self.texts.set(value, text);
+        let Self {
+            texts,
+            table,
+            unfolded,
+            hasher,
+            ..
+        } = self;
+        table.insert_unique(hash, value, |value| {
+            hasher.hash_one(fold_stored(texts.get(*value)).as_str())
+        });
+        if folded != text {
+            unfolded.insert(value);
+        }
+        if let Some(grams) = &mut self.grams {
+            grams.insert(value, &folded);
+        }
+        (value, true)
+    }
+
+    /// Forgets a text.
+    pub(super) fn remove(&mut self, value: u32) {
+        let text = self.texts.get(value).to_owned();
+        let folded = fold_stored(&text);
+        let hash = self.hasher.hash_one(folded.as_str());
+        let Ok(entry) = self.table.find_entry(hash, |held| *held == value) else {
+            return;
+        };
+        entry.remove();
+        if let Some(grams) = &mut self.grams {
+            grams.remove(value, &folded);
+        }
+        if let Some(order) = &mut self.order {
+            remove_ordered(order, &self.texts, &text);
+        }
+        self.unfolded.remove(value);
+        self.texts.clear(value);
+        self.free.push(value);
+    }
+
+    /// True if the text of `value` fits.
+    pub(super) fn matches(
+        &self,
+        value: u32,
+        pattern: &Pattern,
+        meter: &mut Meter,
+    ) -> Result<bool, QueryError> {
+        let folded = self.folded(value);
+        meter.spend(|steps| {
+            *steps = steps.checked_sub(1)?;
+            pattern.matches_within(&folded, steps)
+        })
+    }
+
+    /// The values whose texts fit, when at most `look` texts must be looked at for it.
+    pub(super) fn fit(&self, pattern: &Pattern, look: u64, meter: &mut Meter) -> Result<Fit, QueryError> {
+        if pattern.is_any() {
+            return Ok(Fit::All);
+        }
+        if pattern.is_nothing() {
+            return Ok(Fit::These(Vec::new()));
+        }
+        if let Some(exact) = pattern.exact() {
+            let hash = self.hasher.hash_one(exact);
+            let held = self.table.iter_hash(hash).copied();
+            return Ok(Fit::These(
+                held.filter(|value| self.folded(*value) == exact).collect(),
+            ));
+        }
+        let narrowed = self.grams.as_ref().map(|grams| grams.narrow(pattern));
+        let all = self.table.len() as u64;
+        let estimate = narrowed
+            .as_ref()
+            .and_then(|narrowed| narrowed.estimate)
+            .unwrap_or(all)
+            .min(all);
+        // Sets together may be far smaller than the rarest of them, but putting large ones together has its price.
+        if estimate > look.saturating_mul(8) {
+            return Ok(Fit::Many(estimate));
+        }
+        let mut these = Vec::new();
+        match narrowed.filter(|narrowed| narrowed.estimate.is_some()) {
+            Some(narrowed) => {
+                let values = narrowed.values();
+                if values.len() > look {
+                    return Ok(Fit::Many(values.len()));
+                }
+                for value in values {
+                    if self.matches(value, pattern, meter)? {
+                        these.push(value);
+                    }
+                }
+            }
+            None if all > look => return Ok(Fit::Many(all)),
+            None => {
+                for value in &self.table {
+                    if self.matches(*value, pattern, meter)? {
+                        these.push(*value);
+                    }
+                }
+            }
+        }
+        Ok(Fit::These(these))
+    }
+
+    /// The values that fit all of `comparisons`, or how many there are when they are more than `look`.
+    pub(super) fn range(&self, comparisons: &[Comparison], look: u64) -> Fit {
+        let Some(order) = &self.order else {
+            return Fit::Many(self.table.len() as u64);
+        };
+        let mut span = (0, total(order));
+        for comparison in comparisons {
+            let (low, high) = comparison.range();
+            let from = match low {
+                Bound::Unbounded => 0,
+                Bound::Included(text) => self.rank(order, |held| held < text),
+                Bound::Excluded(text) => self.rank(order, |held| held <= text),
+            };
+            let to = match high {
+                Bound::Unbounded => span.1,
+                Bound::Included(text) => self.rank(order, |held| held <= text),
+                Bound::Excluded(text) => self.rank(order, |held| held < text),
+            };
+            span = (span.0.max(from), span.1.min(to));
+        }
+        let count = span.1.saturating_sub(span.0);
+        if count as u64 > look {
+            return Fit::Many(count as u64);
+        }
+        let mut skip = span.0;
+        let mut these = Vec::with_capacity(count);
+        for block in order {
+            if these.len() == count {
+                break;
+            }
+            if skip >= block.len() {
+                skip = skip.saturating_sub(block.len());
+                continue;
+            }
+            let left = count.saturating_sub(these.len());
+            these.extend(block.iter().skip(skip).take(left));
+            skip = 0;
+        }
+        Fit::These(these)
+    }
+
+    /// How many texts come before the first that is not `before`.
+    fn rank(&self, order: &[Vec<u32>], before: impl Fn(&str) -> bool) -> usize {
+        let whole =
+            order.partition_point(|block| block.last().is_some_and(|value| before(self.texts.get(*value))));
+        let counted: usize = order.iter().take(whole).map(Vec::len).sum();
+        let inside = order.get(whole).map_or(0, |block| {
+            block.partition_point(|value| before(self.texts.get(*value)))
+        });
+        counted.saturating_add(inside)
+    }
+
+    /// Gives back room, after a build.
+    pub(super) fn settle(&mut self) {
+        self.texts.buffer.shrink_to_fit();
+        self.texts.spans.shrink_to_fit();
+        if let Some(grams) = &mut self.grams {
+            grams.settle();
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        let texts = self.texts.buffer.capacity() as u64;
+        let spans = (self.texts.spans.capacity() as u64).saturating_mul(8);
+        let table = (self.table.capacity() as u64).saturating_mul(40) / 7;
+        let order = self.order.as_ref().map_or(0, |order| {
+            order
+                .iter()
+                .map(|block| (block.capacity() as u64).saturating_mul(4))
+                .sum()
+        });
+        let grams = self.grams.as_ref().map_or(0, Grams::bytes);
+        [texts, spans, table, order, grams, set_bytes(&self.unfolded)]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// The part of [`Dict::bytes`] that the grams take.
+    pub(super) fn gram_bytes(&self) -> u64 {
+        self.grams.as_ref().map_or(0, Grams::bytes)
+    }
+}
+
+fn total(order: &[Vec<u32>]) -> usize {
+    order.iter().map(Vec::len).sum()
+}
+
+/// The block a text belongs in, and its place there.
+fn place(order: &[Vec<u32>], texts: &Texts, text: &str) -> (usize, Result<usize, usize>) {
+    let block = order
+        .partition_point(|block| block.last().is_some_and(|value| texts.get(*value) < text))
+        .min(order.len().saturating_sub(1));
+    let at = order.get(block).map_or(Err(0), |values| {
+        values.binary_search_by(|value| texts.get(*value).cmp(text))
+    });
+    (block, at)
+}
+
+fn insert_ordered(order: &mut Vec<Vec<u32>>, texts: &Texts, text: &str, value: u32) {
+    if order.is_empty() {
+        order.push(Vec::new());
+    }
+    let (block, Err(at)) = place(order, texts, text) else {
+        return;
+    };
+    let Some(values) = order.get_mut(block) else {
+        return;
+    };
+    values.insert(at.min(values.len()), value);
+    if values.len() > BLOCK {
+        let rest = values.split_off(BLOCK / 2);
+        values.shrink_to(BLOCK / 2);
+        order.insert(block.saturating_add(1), rest);
+    }
+}
+
+fn remove_ordered(order: &mut Vec<Vec<u32>>, texts: &Texts, text: &str) {
+    let (block, Ok(at)) = place(order, texts, text) else {
+        return;
+    };
+    let Some(values) = order.get_mut(block) else {
+        return;
+    };
+    if at < values.len() {
+        values.remove(at);
+    }
+    if values.is_empty() {
+        order.remove(block);
+    }
+}

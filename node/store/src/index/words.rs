@@ -1,0 +1,218 @@
+//! Which records have which words in their descriptions. The descriptions themselves are not held: what the words do not
+//! settle is looked up in the row.
+
+use roaring::RoaringBitmap;
+
+use super::budget::Meter;
+use super::dict::{Dict, Fit, Needs};
+use super::pattern::{Pattern, fold_stored};
+use super::posting::{Postings, set_bytes};
+use super::query::QueryError;
+
+/// Different words taken from one description; what has more is looked up for every pattern.
+const MAX_WORDS: usize = 4096;
+/// The longest word.
+const MAX_WORD_BYTES: usize = 64;
+/// Letters from here on are words of their own: scripts written without spaces.
+const FIRST_IDEOGRAM: char = '\u{2e80}';
+/// Records gathered at most for the words a pattern may stand for.
+const MAX_GATHERED: u64 = 30_000_000;
+
+/// The words.
+pub(super) struct Words {
+    dict: Dict,
+    records: Postings,
+    /// Records whose words are not all here.
+    partial: RoaringBitmap,
+}
+
+/// What the words say about a pattern. The two sets have nothing in common.
+pub(super) struct Found {
+    /// These match.
+    pub(super) sure: RoaringBitmap,
+    /// These may.
+    pub(super) maybe: RoaringBitmap,
+}
+
+/// A word inside a text: where it begins and ends, in bytes.
+fn spans(folded: &str) -> Vec<(usize, usize)> {
+    let mut spans: Vec<(usize, usize)> = Vec::new();
+    let mut open = false;
+    for (at, letter) in folded.char_indices() {
+        let end = at.saturating_add(letter.len_utf8());
+        if !letter.is_alphanumeric() {
+            open = false;
+        } else if letter >= FIRST_IDEOGRAM {
+            spans.push((at, end));
+            open = false;
+        } else if open {
+            if let Some(last) = spans.last_mut() {
+                last.1 = end;
+            }
+        } else {
+            spans.push((at, end));
+            open = true;
+        }
+    }
+    spans
+}
+
+/// The different words of a folded text, and whether they are all.
+fn words(folded: &str) -> (Vec<&str>, bool) {
+    let mut words: Vec<&str> = spans(folded)
+        .into_iter()
+        .filter_map(|(from, to)| folded.get(from..to))
+        .collect();
+    words.sort_unstable();
+    words.dedup();
+    let count = words.len();
+    words.retain(|word| word.len() <= MAX_WORD_BYTES);
+    words.truncate(MAX_WORDS);
+    let whole = words.len() == count;
+    (words, whole)
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            dict: Dict::new(Needs {
+                patterns: true,
+                order: false,
+            }),
+            records: Postings::default(),
+            partial: RoaringBitmap::new(),
+        }
+    }
+}
+
+impl Words {
+    pub(super) fn add(&mut self, id: u32, description: &str) {
+        let folded = fold_stored(description);
+        let (words, whole) = words(&folded);
+        if !whole {
+            self.partial.insert(id);
+        }
+        for word in words {
+            let (value, _) = self.dict.intern(word);
+            self.records.add(value, id);
+        }
+    }
+
+    /// Takes a record out; `description` is what it was added with.
+    pub(super) fn remove(&mut self, id: u32, description: &str) {
+        self.partial.remove(id);
+        let folded = fold_stored(description);
+        for word in words(&folded).0 {
+            if let Some(value) = self.dict.find(word)
+                && self.records.remove(value, id)
+            {
+                self.dict.remove(value);
+            }
+        }
+    }
+
+    /// What is known about `pattern`; `all` are the records there are.
+    pub(super) fn find(
+        &self,
+        pattern: &Pattern,
+        all: &RoaringBitmap,
+        meter: &mut Meter,
+    ) -> Result<Found, QueryError> {
+        let found = |sure, maybe| Ok(Found { sure, maybe });
+        let none = RoaringBitmap::new;
+        if pattern.is_any() {
+            return found(all.clone(), none());
+        }
+        if pattern.is_nothing() {
+            return found(none(), none());
+        }
+        let mut held: Option<RoaringBitmap> = None;
+        let runs = pattern.runs();
+        for run in &runs {
+            let spans = spans(&run.text);
+            for (from, to) in &spans {
+                let Some(word) = run.text.get(*from..*to) else {
+                    continue;
+                };
+                // At an open end the word may go on in the text.
+                let open_start = *from == 0 && !run.at_start && !ideogram(word);
+                let open_end = *to == run.text.len() && !run.at_end && !ideogram(word);
+                if word.len() > MAX_WORD_BYTES {
+                    // Only records with words left out can have it.
+                    held = Some(none());
+                    continue;
+                }
+                let asked = match (open_start, open_end) {
+                    (false, false) => Pattern::new(word),
+                    (true, false) => Pattern::new(&format!("*{word}")),
+                    (false, true) => Pattern::new(&format!("{word}*")),
+                    (true, true) => Pattern::within(word),
+                };
+                let Fit::These(values) = self.dict.fit(&asked, u64::MAX / 16, meter)? else {
+                    continue;
+                };
+                let ids: u64 = values.iter().map(|value| self.records.len(*value)).sum();
+                if ids > MAX_GATHERED {
+                    continue;
+                }
+                meter.step((values.len() as u64).saturating_add(ids / 64))?;
+                let records = self.records.union(values.into_iter());
+                held = Some(match held {
+                    Some(held) => held & records,
+                    None => records,
+                });
+            }
+        }
+        let Some(held) = held else {
+            return found(none(), all.clone());
+        };
+        let settled = match runs.as_slice() {
+            [run] if !run.at_start && !run.at_end && held_whole(pattern, &run.text) => {
+                spans(&run.text).as_slice() == [(0, run.text.len())]
+            }
+            _ => false,
+        };
+        if settled {
+            let maybe = &self.partial - &held;
+            found(held, maybe)
+        } else {
+            found(none(), held | &self.partial)
+        }
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.dict.settle();
+        self.records.settle();
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.dict
+            .bytes()
+            .saturating_add(self.records.bytes())
+            .saturating_add(set_bytes(&self.partial))
+    }
+
+    /// Number of different words, for tests.
+    pub(super) fn len(&self) -> usize {
+        self.dict.len()
+    }
+
+    /// Takes a record out whose description is not known any more: every word is asked.
+    pub(super) fn remove_blind(&mut self, id: u32) {
+        self.partial.remove(id);
+        for value in self.dict.values() {
+            if self.records.contains(value, id) && self.records.remove(value, id) {
+                self.dict.remove(value);
+            }
+        }
+    }
+}
+
+fn ideogram(word: &str) -> bool {
+    word.chars().next().is_some_and(|letter| letter >= FIRST_IDEOGRAM)
+}
+
+/// True if `pattern` is a star, `text` and a star: what stands around the text does not matter.
+fn held_whole(pattern: &Pattern, text: &str) -> bool {
+    !text.contains(['*', '?', '\\', '%', '_']) && *pattern == Pattern::within(text)
+}
