@@ -158,6 +158,13 @@ async fn kill_rounds(binary: &Path, dir: &Path, kills: u32, streams: u64, seed: 
     );
     node.kill()?;
     verify(binary, &plan.data_dir, false).with_context(|| failed(kills, seed, &plan))?;
+    let (pushes, deletes, referrers) = totals(&ledgers);
+    println!(
+        "{kills} kills, {pushes} acknowledged pushes, 0 lost, every start opened (slowest {:.0} ms); \
+         {deletes} deletes and {referrers} referrers acknowledged, all kept; store verify: sound; seed {seed}",
+        slowest_start.as_secs_f64() * 1000.0
+    );
+
     // A repair takes in what lies about. It must not bring back what was deleted.
     verify(binary, &plan.data_dir, true).with_context(|| failed(kills, seed, &plan))?;
     let node = plan
@@ -171,12 +178,6 @@ async fn kill_rounds(binary: &Path, dir: &Path, kills: u32, streams: u64, seed: 
     println!("  {} records checked after the repair", findings.checked);
     node.stop()?;
     verify(binary, &plan.data_dir, false).with_context(|| failed(kills, seed, &plan))?;
-    let (pushes, deletes, referrers) = totals(&ledgers);
-    println!(
-        "{kills} kills, {pushes} acknowledged pushes, 0 lost, every start opened (slowest {:.0} ms); \
-         {deletes} deletes and {referrers} referrers acknowledged, all kept; store verify: sound; seed {seed}",
-        slowest_start.as_secs_f64() * 1000.0
-    );
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }
