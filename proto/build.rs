@@ -26,6 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .codec_path("crate::codec::WireCodec")
         // Our own Struct reads what prost's 100 levels refuse, without risk to the stack.
         .extern_path(".google.protobuf.Struct", "crate::value::Struct")
+        // A record that is sent may be bytes already.
+        .extern_path(".agntcy.dir.core.v1.Record", "crate::record::Record")
         .bytes("agntcy.dir.sign.v1.SignWithKey.password")
         .compile_fds(with_comments)?;
     Ok(())

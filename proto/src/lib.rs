@@ -5,6 +5,7 @@
 //! test holds the descriptors against.
 
 pub mod codec;
+pub mod record;
 mod struct_wire;
 pub mod value;
 
@@ -14,7 +15,7 @@ pub use value::{Struct, Value};
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 macro_rules! package {
-    ($name:literal) => {
+    ($name:literal $(, use $own:path)?) => {
         #[expect(
             clippy::all,
             clippy::unwrap_used,
@@ -26,6 +27,7 @@ macro_rules! package {
             reason = "not every package trips every lint"
         )]
         pub mod v1 {
+            $(#[doc(inline)] pub use $own;)?
             tonic::include_proto!($name);
         }
     };
@@ -33,7 +35,7 @@ macro_rules! package {
 
 /// Records, references, referrers.
 pub mod core {
-    package!("agntcy.dir.core.v1");
+    package!("agntcy.dir.core.v1", use crate::record::Record);
 }
 /// Live events.
 pub mod events {

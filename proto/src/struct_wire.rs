@@ -430,7 +430,7 @@ mod tests {
     }
 
     fn in_record(data: Struct) -> Vec<u8> {
-        crate::core::v1::Record { data: Some(data) }.encode_to_vec()
+        crate::core::v1::Record::from(data).encode_to_vec()
     }
 
     fn read(bytes: &[u8]) -> Result<crate::core::v1::Record, String> {

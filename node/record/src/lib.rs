@@ -19,6 +19,7 @@ pub mod summary;
 pub mod text;
 mod tree;
 pub mod validate;
+pub mod wire;
 
 pub use canonical::{CanonicalError, to_canonical};
 pub use cid::{AnyCid, CidError, RecordCid, decode_any};
@@ -28,6 +29,7 @@ pub use referrer::{Referrer, ReferrerError, Violations, is_referrer_type};
 pub use summary::Summary;
 pub use text::{TextError, read_struct};
 pub use validate::{Report, ValidateError, Validator};
+pub use wire::record_message;
 
 /// What sort of failure an error of this room is; the caller picks its status by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -167,6 +167,16 @@ impl Shared {
         }
     }
 
+    /// The verified body under `cid`, if it is in memory, ours or the system's; `None` says nothing.
+    pub(crate) fn read_body_now(&self, cid: &RecordCid) -> Option<Bytes> {
+        use crate::overlay::Pending;
+        match self.overlay.get(cid) {
+            Some(Pending::Body { held, .. }) => held,
+            Some(Pending::Removed) => None,
+            None => self.layout.read_cached(cid),
+        }
+    }
+
     /// True if a body is in the overlay or the layout.
     pub(crate) fn has_body(&self, cid: &RecordCid) -> Result<bool, StoreError> {
         use crate::overlay::Pending;

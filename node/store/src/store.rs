@@ -145,6 +145,13 @@ impl Store {
     /// # Errors
     /// `Corrupt` when the stored bytes are damaged or lost; pushing the record again heals it.
     pub async fn body(&self, cid: RecordCid) -> Result<Option<Bytes>, StoreError> {
+        // Most bodies are in some memory already; a thread for those would cost more than the read.
+        if !self.contains(cid) {
+            return Ok(None);
+        }
+        if let Some(body) = self.shared.read_body_now(&cid) {
+            return Ok(Some(body));
+        }
         self.blocking(move |shared| {
             live_body(shared, cid, |shared| shared.index.read().records.contains(&cid))
         })

@@ -187,7 +187,7 @@ impl Generator {
         Made {
             cid,
             canonical,
-            message: Record { data: Some(data) }.encode_to_vec(),
+            message: Record::from(data).encode_to_vec(),
         }
     }
 }

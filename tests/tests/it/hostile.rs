@@ -94,7 +94,7 @@ async fn hostile_input_is_refused_in_words_and_leaves_nothing_behind() {
         .unwrap()
         .unwrap();
     data.fields.insert("deep".to_owned(), deep);
-    let deep = Record { data: Some(data) }.encode_to_vec();
+    let deep = Record::from(data).encode_to_vec();
     let (code, text) = refused(client, PUSH, deep.into()).await;
     assert_eq!(
         (code, text.contains("exceeded maximum recursion depth")),
@@ -196,10 +196,7 @@ async fn a_stream_dropped_in_the_middle_leaves_the_earlier_pushes() {
     // The same when the stream ends by a bad item.
     let mut messages = vec![
         node.client.encode(PUSH, &sample("v7")),
-        Record {
-            data: Some(Struct::default()),
-        }
-        .encode_to_vec()
+        Record::from(Some(Struct::default())).encode_to_vec()
         .into(),
     ];
     messages.push(node.client.encode(PUSH, &sample("v8")));

@@ -156,10 +156,7 @@ async fn canonical_cases_are_pushed_and_pulled_as_recorded() {
     );
     for case in cases.iter().filter(|case| case.get("push").is_some()) {
         let mut faults = Faults::default();
-        let bytes = Record {
-            data: read_struct(&vectors::input(case)).unwrap(),
-        }
-        .encode_to_vec();
+        let bytes = Record::from(read_struct(&vectors::input(case)).unwrap()).encode_to_vec();
         if let Some(size) = case["wire_size"].as_u64() {
             faults.same("wire size", bytes.len() as u64, size);
         }
@@ -207,10 +204,7 @@ async fn record_cases_are_looked_up_as_recorded() {
     for case in &cases {
         let mut faults = Faults::default();
         let cid = case["cid"].as_str().unwrap();
-        let bytes = Record {
-            data: read_struct(&vectors::input(case)).unwrap(),
-        }
-        .encode_to_vec();
+        let bytes = Record::from(read_struct(&vectors::input(case)).unwrap()).encode_to_vec();
         faults.same(
             "wire size",
             bytes.len() as u64,
@@ -294,10 +288,7 @@ async fn referrer_cases_are_pushed_and_pulled_as_recorded() {
     for case in cases.iter().filter(|case| case.get("push_referrer").is_some()) {
         let mut faults = Faults::default();
         if let Some(record) = case["record"].as_str() {
-            let record = Record {
-                data: read_struct(record.as_bytes()).unwrap(),
-            }
-            .encode_to_vec();
+            let record = Record::from(read_struct(record.as_bytes()).unwrap()).encode_to_vec();
             let pushed: RecordRef = only(&raw(&node.client, "Push", vec![record]).await);
             faults.same(
                 "record cid",
@@ -360,10 +351,7 @@ async fn every_text_given_as_a_cid_is_answered_as_recorded() {
         Setup::unchecked().start().await,
         Tally::default(),
     );
-    let known = Record {
-        data: read_struct(KNOWN).unwrap(),
-    }
-    .encode_to_vec();
+    let known = Record::from(read_struct(KNOWN).unwrap()).encode_to_vec();
     for case in &cases {
         let mut faults = Faults::default();
         let pushed: RecordRef = only(&raw(&node.client, "Push", vec![known.clone()]).await);

@@ -15,7 +15,7 @@ use dirnode_proto::store::v1::{
     PushReferrerRequest, PushReferrerResponse,
 };
 use dirnode_record::referrer::{check_delete, check_pull, check_push};
-use dirnode_record::{RecordCid, Referrer, Violations, read_struct};
+use dirnode_record::{RecordCid, Referrer, Violations, read_struct, record_message};
 use dirnode_store::{ReferrerFilter, StoreError, StoreErrorKind, Usage};
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
@@ -98,11 +98,15 @@ async fn pull(api: Arc<Api>, reference: RecordRef) -> Result<Record, Status> {
     else {
         return Err(not_a_record(&api, DOING, cid).await);
     };
-    let data = read_struct(&body).map_err(|error| {
-        Status::internal(format!(
-            "{DOING}: failed to unmarshal record for CID {cid}: {error}"
-        ))
-    })?;
+    let record = match record_message(&body) {
+        Some(message) => Record::from_message(message.into()),
+        // Deep or odd, but it may be a record all the same.
+        None => Record::from(read_struct(&body).map_err(|error| {
+            Status::internal(format!(
+                "{DOING}: failed to unmarshal record for CID {cid}: {error}"
+            ))
+        })?),
+    };
     if api.events.figures().0 > 0 {
         let row = api
             .store
@@ -114,7 +118,7 @@ async fn pull(api: Arc<Api>, reference: RecordRef) -> Result<Record, Status> {
         });
     }
     api.store.touch(cid, Usage::Pull);
-    Ok(Record { data })
+    Ok(record)
 }
 
 /// A CID that is no record's: unknown, or that of a referrer, which the network answers with `INTERNAL`.

@@ -71,7 +71,7 @@ impl Pusher {
         let data = read_struct(&text)?.ok_or_else(|| anyhow!("the document is null, expected an object"))?;
         let expected = RecordCid::of(&to_canonical(&data)?);
         let mut lane = self.lane().await?;
-        let sent = lane.requests.send(Record { data: Some(data) }).await;
+        let sent = lane.requests.send(Record::from(data)).await;
         // A lane that took nothing more has the reason in its answers.
         let answer = self.client.within(lane.answers.message()).await?;
         let cid = match (sent, answer) {

@@ -109,6 +109,12 @@ pub trait Disk: Send + Sync {
         Ok(Some(bytes))
     }
 
+    /// Reads a whole file of at most `limit` bytes if that needs no device: name and bytes are in the system's cache.
+    /// `None` says nothing about the file, only that [`Disk::read`] has to be asked.
+    fn read_cached(&self, _path: &Path, _limit: usize) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Replaces `path` so that a reader sees the old or the new bytes, never a part: temp file in the same
     /// folder, flush, rename, flush of the folder.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {

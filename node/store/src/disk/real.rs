@@ -135,6 +135,29 @@ impl Disk for RealDisk {
         Ok(())
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_cached(&self, path: &Path, limit: usize) -> Option<Vec<u8>> {
+        use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+        use rustix::io::ReadWriteFlags;
+
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOATIME;
+        let open = |flags| rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED);
+        // Only a file's owner may leave its access time alone.
+        let file = match open(flags) {
+            Err(rustix::io::Errno::PERM) => open(flags.difference(OFlags::NOATIME)),
+            other => other,
+        }
+        .ok()?;
+        let len = usize::try_from(rustix::fs::fstat(&file).ok()?.st_size).ok()?;
+        if len > limit {
+            return None;
+        }
+        let mut bytes = vec![0; len];
+        let mut into = [io::IoSliceMut::new(&mut bytes)];
+        let read = rustix::io::preadv2(&file, &mut into, 0, ReadWriteFlags::NOWAIT).ok()?;
+        (read == len).then_some(bytes)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Result<Box<dyn DiskLock>, String>> {
         let mut file = OpenOptions::new()
             .read(true)

@@ -17,6 +17,8 @@ use crate::{RecordCid, StoreError};
 
 /// With more files than this in a group, one flush of the file system is cheaper than one flush for each.
 const SINGLE_FLUSHES: usize = 8;
+/// Larger bodies are read and hashed on a thread that may take its time.
+const INLINE_READ_BYTES: usize = 64 << 10;
 
 /// The layout folder.
 pub(crate) struct Layout {
@@ -116,6 +118,12 @@ impl Layout {
                 Ok(Found::Damaged)
             }
         }
+    }
+
+    /// A whole body, if it can be had without the device; damage is left to [`Layout::read`] to find.
+    pub(crate) fn read_cached(&self, cid: &RecordCid) -> Option<Bytes> {
+        let bytes = self.disk.read_cached(&self.path(cid), INLINE_READ_BYTES)?;
+        (RecordCid::of(&bytes) == *cid).then(|| bytes.into())
     }
 
     /// The bytes under a CID's name, whatever they hash to; empty if there are too many.
