@@ -19,7 +19,9 @@ fn lines(path: &str) -> Vec<Value> {
         .join("../../tests/vectors")
         .join(path);
     let text = std::fs::read_to_string(&path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// Ids of cases answered otherwise on purpose, with the code that is right for them.
@@ -218,7 +220,9 @@ fn searches_are_answered_as_the_reference_does() {
             Answer::Fault(message) => {
                 expect["code"] != "OK" && message.starts_with(expect["message"].as_str().unwrap())
             }
-            Answer::Count(number) => expect["code"] == "OK" && *number == expect["count"].as_u64().unwrap_or(0),
+            Answer::Count(number) => {
+                expect["code"] == "OK" && *number == expect["count"].as_u64().unwrap_or(0)
+            }
             Answer::Cids(cids) => {
                 let results = expect["results"].as_array().cloned().unwrap_or_default();
                 expect["code"] == "OK" && results.iter().filter_map(Value::as_str).eq(cids)
@@ -230,7 +234,10 @@ fn searches_are_answered_as_the_reference_does() {
             (true, Some("INVALID_ARGUMENT")) if matches!(answer, Answer::Fault(_)) => skipped += 1,
             (false, Some("OK")) if !matches!(answer, Answer::Fault(_)) => skipped += 1,
             (_, Some(code)) => wrong.push(format!("{id}: is no exception of code {code:?}: {answer:?}")),
-            (false, None) => wrong.push(format!("{id}: {}\n  wanted {expect}\n  got {answer:?}", case["request"])),
+            (false, None) => wrong.push(format!(
+                "{id}: {}\n  wanted {expect}\n  got {answer:?}",
+                case["request"]
+            )),
         }
     }
     println!("search: {right} right, {skipped} excepted, {} wrong", wrong.len());
@@ -282,7 +289,10 @@ async fn lists_are_answered_as_the_reference_does() {
     for case in lines("routing/calls.jsonl") {
         let method = text(&case, "method");
         let sent = &case["send"][0]["json"];
-        let refs = sent["record_refs"]["refs"].as_array().cloned().unwrap_or_default();
+        let refs = sent["record_refs"]["refs"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let known: Vec<RecordCid> = refs
             .iter()
             .filter_map(|one| stored.get(one["cid"].as_str()?).copied())

@@ -35,11 +35,6 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    /// What pays when only the first few results are wanted.
-    pub(super) const LITTLE: Self = Self {
-        look: 2048,
-        gather: 20_000,
-    };
     /// Whatever the budget gives.
     pub(super) const ALL: Self = Self {
         look: u64::MAX / 16,

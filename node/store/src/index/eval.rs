@@ -17,12 +17,33 @@ use super::ranks::Ranks;
 use super::search::SearchIndex;
 use super::words::Found;
 
-/// Results up to which a walk is tried.
-const WALK_RESULTS: u64 = 2048;
-/// Steps of a walk beyond those that fill the page.
-const WALK_STEPS: u64 = 3000;
-/// Results up to which counts are sorted instead of walked.
-const SORT_RESULTS: u64 = 4096;
+/// When one way of answering gives place to the other. Answers do not depend on it, only their cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Texts looked at to know a condition's records, before it is rather asked record by record.
+    pub look: u64,
+    /// Records put together for the same end.
+    pub gather: u64,
+    /// Results up to which a walk is tried.
+    pub walk_results: u64,
+    /// Steps of a walk beyond those that fill the page.
+    pub walk_steps: u64,
+    /// Results up to which counts are sorted, not walked.
+    pub sort_results: u64,
+}
+
+impl Default for Tuning {
+    /// A walk that fails costs about 0.2 ms.
+    fn default() -> Self {
+        Self {
+            look: 2048,
+            gather: 20_000,
+            walk_results: 2048,
+            walk_steps: 3000,
+            sort_results: 4096,
+        }
+    }
+}
 
 /// Which results of an order are wanted.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +107,7 @@ impl SearchIndex {
             let rest = ids.into_iter().skip(skip).take(take.unwrap_or(usize::MAX));
             return Ok(Outcome::Exact(rest.collect()));
         }
-        if let Some(end) = window.end().filter(|end| *end <= WALK_RESULTS)
+        if let Some(end) = window.end().filter(|end| *end <= self.tuning.walk_results)
             && !conditions.is_empty()
             && let Some(mut ids) = self.walk(&conditions, sort, end, meter)?
         {
@@ -125,6 +146,10 @@ impl SearchIndex {
         plan: &'a Plan,
         meter: &mut Meter,
     ) -> Result<(Vec<Condition<'a>>, RoaringBitmap), QueryError> {
+        let little = Effort {
+            look: self.tuning.look,
+            gather: self.tuning.gather,
+        };
         let mut conditions = Vec::new();
         let mut unsettled = RoaringBitmap::new();
         let terms = plan.include.iter().map(|term| (term, false));
@@ -143,7 +168,7 @@ impl SearchIndex {
                     unsettled |= maybe;
                     Part::These(Cow::Owned(fit))
                 }
-                _ => self.part(term, Effort::LITTLE, meter)?,
+                _ => self.part(term, little, meter)?,
             };
             let part = match part {
                 // Nothing to ask.
@@ -264,7 +289,7 @@ impl SearchIndex {
             .collect();
         // Looking into a set is cheaper than looking at texts.
         others.sort_by_key(|condition| matches!(condition.part, Part::Lazy(_)));
-        let mut left = end.saturating_mul(8).saturating_add(WALK_STEPS);
+        let mut left = end.saturating_mul(8).saturating_add(self.tuning.walk_steps);
         let mut found = Vec::new();
         for id in ordered(driver, self.ranks(sort)) {
             let Some(rest) = left.checked_sub(1) else {
@@ -316,7 +341,7 @@ impl SearchIndex {
             meter.step(found.len() / 64)?;
             let set = match condition.part {
                 Part::These(set) => set,
-                _ if found.len() <= WALK_STEPS => {
+                _ if found.len() <= self.tuning.walk_steps => {
                     let mut kept = RoaringBitmap::new();
                     for id in &*found {
                         if self.holds(id, &condition, meter)? {
@@ -370,7 +395,7 @@ impl SearchIndex {
             take(found, window.offset, limit, &mut taken);
             return Ok(taken);
         };
-        if len <= SORT_RESULTS {
+        if len <= self.tuning.sort_results {
             let mut ids: Vec<_> = found.iter().map(|id| Reverse((ranks.get(id), id))).collect();
             ids.sort_unstable();
             let skip = usize::try_from(window.offset).unwrap_or(usize::MAX);

@@ -24,6 +24,7 @@ mod search;
 mod words;
 
 pub use budget::Budget;
+pub use eval::Tuning;
 pub use facts::{Scan, Severity};
 pub use published::{LabelQuery, Listed};
 pub use query::{MAX_QUERIES, MAX_QUERY_BYTES, Plan, Query, QueryError, QueryErrorKind, QueryKind, Sort};

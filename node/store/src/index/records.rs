@@ -3,7 +3,7 @@
 
 use super::budget::Meter;
 use super::directory::Directory;
-use super::eval::{Outcome, Window};
+use super::eval::{Outcome, Tuning, Window};
 use super::facts::Scan;
 use super::pattern::{Pattern, VersionRule};
 use super::query::{Plan, QueryError, Sort};
@@ -61,6 +61,11 @@ impl RecordIndex {
         }
     }
 
+    /// Sets when one way of answering gives place to another.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.search.tuning = tuning;
+    }
+
     /// Numbers the records by time and drops what was indexed; what is known of records beside their texts stays.
     /// From now on insertions are searched. Records from before are to be brought by [`RecordIndex::fill`].
     pub fn begin(&mut self) {
@@ -78,7 +83,10 @@ impl RecordIndex {
             }
         }
         self.directory.sort();
-        self.search = SearchIndex::default();
+        self.search = SearchIndex {
+            tuning: self.search.tuning,
+            ..SearchIndex::default()
+        };
         self.phase = Phase::Filling;
         self.epoch = self.epoch.saturating_add(1);
         for (cid, (verified, trusted), (usage, providers), scans) in kept {

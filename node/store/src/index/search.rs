@@ -7,6 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::column::Column;
 use super::dict::Needs;
+use super::eval::Tuning;
 use super::facts::Facts;
 use super::forward::Forward;
 use super::pairs::Pairs;
@@ -24,16 +25,17 @@ pub(super) const FIELDS: usize = 4;
 
 /// The index.
 pub(crate) struct SearchIndex {
-    fields: [Column; FIELDS],
+    pub(super) fields: [Column; FIELDS],
     pub(super) authors: Column,
     /// Records whose author list is there, and holds nobody.
     pub(super) nobody: RoaringBitmap,
-    rows: [Pairs; 5],
+    pub(super) rows: [Pairs; 5],
     pub(super) words: Words,
     pub(super) forward: Forward,
     pub(super) facts: Facts,
     pub(super) popularity: Ranks,
     pub(super) providers: Ranks,
+    pub(super) tuning: Tuning,
     /// Records that are here.
     pub(super) held: RoaringBitmap,
 }
@@ -93,6 +95,7 @@ impl Default for SearchIndex {
             facts: Facts::default(),
             popularity: Ranks::default(),
             providers: Ranks::default(),
+            tuning: Tuning::default(),
             held: RoaringBitmap::new(),
         }
     }
