@@ -290,7 +290,7 @@ impl World {
     /// A text of few letters, so that texts meet.
     fn text(&mut self, most: usize) -> String {
         const LETTERS: [&str; 16] = [
-            "a", "b", "A", "ab", "/", ".", " ", "é", "É", "日", "%", "_", "\\", "-", "ba", "1",
+            "a", "b", "A", "ab", "/", ".", " ", "é", "É", "日", "%", "_", "\\", "-", "2", "1",
         ];
         let len = self.below(most + 1);
         (0..len).map(|_| self.pick(&LETTERS)).collect()

@@ -6,7 +6,7 @@ use roaring::RoaringBitmap;
 
 use super::budget::Meter;
 use super::dict::{Dict, Fit, Needs};
-use super::posting::{Ids, Postings};
+use super::posting::Postings;
 use super::query::{QueryError, Rules};
 
 /// The records that fit a condition, as far as it is known.
@@ -142,10 +142,8 @@ pub(super) fn gather<'a>(
 ) -> Result<Part<'a>, QueryError> {
     values.sort_unstable();
     values.dedup();
-    if let [one] = values.as_slice()
-        && let Ids::Many(set) = postings.get(*one)
-    {
-        return Ok(Part::These(Cow::Borrowed(set)));
+    if let [one] = values.as_slice() {
+        return Ok(Part::These(postings.get(*one).to_set()));
     }
     meter.step(values.len() as u64)?;
     let ids: u64 = values.iter().map(|value| postings.len(*value)).sum();

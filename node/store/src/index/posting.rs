@@ -1,25 +1,50 @@
-//! For each value of a column the ids that have it: one id in place, more in a bitmap.
+//! For each value of a column the ids that have it: one id in place, a few in a list, more in a bitmap. Most values are
+//! rare, and a bitmap takes about 80 bytes for each stretch of 65,536 ids it touches.
+
+use std::borrow::Cow;
 
 use roaring::RoaringBitmap;
 
 /// Ids are below this; the bit tells a slot from an id.
 pub(super) const ID_LIMIT: u32 = 1 << 31;
 const EMPTY: u32 = u32::MAX;
+/// The longest list.
+const FEW: usize = 64;
 
 /// Sets of ids by value.
 #[derive(Debug, Default)]
 pub(super) struct Postings {
     /// An id, or `ID_LIMIT` plus a place in `sets`, or `EMPTY`.
     heads: Vec<u32>,
-    sets: Vec<RoaringBitmap>,
+    sets: Vec<Set>,
     free: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Set {
+    /// In order, at least two.
+    Few(Vec<u32>),
+    Many(Box<RoaringBitmap>),
 }
 
 /// The ids of one value.
 pub(super) enum Ids<'a> {
     None,
     One(u32),
+    Few(&'a [u32]),
     Many(&'a RoaringBitmap),
+}
+
+impl<'a> Ids<'a> {
+    /// As a bitmap.
+    pub(super) fn to_set(&self) -> Cow<'a, RoaringBitmap> {
+        match self {
+            Ids::None => Cow::Owned(RoaringBitmap::new()),
+            Ids::One(id) => Cow::Owned(RoaringBitmap::from_iter([*id])),
+            Ids::Few(ids) => Cow::Owned(ids.iter().copied().collect()),
+            Ids::Many(set) => Cow::Borrowed(set),
+        }
+    }
 }
 
 impl Postings {
@@ -28,7 +53,8 @@ impl Postings {
             None | Some(EMPTY) => Ids::None,
             Some(id) if id < ID_LIMIT => Ids::One(id),
             Some(slot) => match self.sets.get((slot & !ID_LIMIT) as usize) {
-                Some(set) => Ids::Many(set),
+                Some(Set::Few(ids)) => Ids::Few(ids),
+                Some(Set::Many(set)) => Ids::Many(set),
                 None => Ids::None,
             },
         }
@@ -47,7 +73,7 @@ impl Postings {
             EMPTY => *head = id,
             held if held == id => {}
             held if held < ID_LIMIT => {
-                let set = RoaringBitmap::from_iter([held, id]);
+                let set = Set::Few(vec![held.min(id), held.max(id)]);
                 let slot = match self.free.pop() {
                     Some(slot) => {
                         if let Some(place) = self.sets.get_mut(slot as usize) {
@@ -64,7 +90,7 @@ impl Postings {
             }
             slot => {
                 if let Some(set) = self.sets.get_mut((slot & !ID_LIMIT) as usize) {
-                    insert(set, id);
+                    set.add(id);
                 }
             }
         }
@@ -88,10 +114,9 @@ impl Postings {
                 let Some(set) = self.sets.get_mut(slot as usize) else {
                     return true;
                 };
-                set.remove(id);
-                if set.len() == 1 {
-                    *head = set.min().unwrap_or(EMPTY);
-                    *set = RoaringBitmap::new();
+                if let Some(last) = set.remove(id) {
+                    *head = last;
+                    *set = Set::Few(Vec::new());
                     self.free.push(slot);
                 }
                 false
@@ -104,6 +129,7 @@ impl Postings {
         match self.get(value) {
             Ids::None => false,
             Ids::One(held) => held == id,
+            Ids::Few(ids) => ids.binary_search(&id).is_ok(),
             Ids::Many(set) => set.contains(id),
         }
     }
@@ -113,6 +139,7 @@ impl Postings {
         match self.get(value) {
             Ids::None => 0,
             Ids::One(_) => 1,
+            Ids::Few(ids) => ids.len() as u64,
             Ids::Many(set) => set.len(),
         }
     }
@@ -125,6 +152,7 @@ impl Postings {
             match self.get(value) {
                 Ids::None => {}
                 Ids::One(id) => singles.push(id),
+                Ids::Few(ids) => singles.extend_from_slice(ids),
                 Ids::Many(set) => all |= set,
             }
         }
@@ -139,14 +167,65 @@ impl Postings {
     /// Gives back room, after a build.
     pub(super) fn settle(&mut self) {
         self.heads.shrink_to_fit();
+        self.sets.shrink_to_fit();
         for set in &mut self.sets {
-            set.optimize();
+            match set {
+                Set::Few(ids) => ids.shrink_to_fit(),
+                Set::Many(set) => {
+                    set.optimize();
+                }
+            }
         }
     }
 
     pub(super) fn bytes(&self) -> u64 {
         let heads = self.heads.capacity().saturating_mul(4) as u64;
-        self.sets.iter().map(set_bytes).fold(heads, u64::saturating_add)
+        let places = self.sets.capacity().saturating_mul(size_of::<Set>()) as u64;
+        self.sets
+            .iter()
+            .map(|set| match set {
+                Set::Few(ids) => (ids.capacity() as u64).saturating_mul(4).saturating_add(8),
+                Set::Many(set) => set_bytes(set),
+            })
+            .fold(heads.saturating_add(places), u64::saturating_add)
+    }
+}
+
+impl Set {
+    fn add(&mut self, id: u32) {
+        match self {
+            Self::Few(ids) => {
+                if let Err(at) = ids.binary_search(&id) {
+                    ids.insert(at.min(ids.len()), id);
+                }
+                if ids.len() > FEW {
+                    *self = Self::Many(Box::new(ids.iter().copied().collect()));
+                }
+            }
+            Self::Many(set) => insert(set, id),
+        }
+    }
+
+    /// Takes an id out; the only one left, if it is only one.
+    fn remove(&mut self, id: u32) -> Option<u32> {
+        match self {
+            Self::Few(ids) => {
+                if let Ok(at) = ids.binary_search(&id) {
+                    ids.remove(at);
+                }
+                match ids.as_slice() {
+                    [last] => Some(*last),
+                    _ => None,
+                }
+            }
+            Self::Many(set) => {
+                set.remove(id);
+                if set.len() <= FEW as u64 / 2 {
+                    *self = Self::Few(set.iter().collect());
+                }
+                None
+            }
+        }
     }
 }
 

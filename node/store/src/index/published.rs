@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::column::Column;
 use super::dict::Needs;
-use super::posting::{Ids, Postings, insert};
+use super::posting::{Postings, insert};
 use super::query::{MAX_QUERIES, MAX_QUERY_BYTES, QueryError};
 use crate::RecordCid;
 
@@ -192,11 +192,11 @@ impl Published {
         let wanted = Label::new(*namespace, value);
         if *namespace == Namespace::Locators {
             let value = self.labels.dict.find(wanted.as_str());
-            return Some(match value.map(|value| self.exact.get(value)) {
-                Some(Ids::One(id)) => RoaringBitmap::from_iter([id]),
-                Some(Ids::Many(set)) => set.clone(),
-                Some(Ids::None) | None => RoaringBitmap::new(),
-            });
+            return Some(
+                value
+                    .map(|value| self.exact.get(value).to_set().into_owned())
+                    .unwrap_or_default(),
+            );
         }
         if paths(wanted.as_str()).last() == Some(wanted.as_str()) {
             return Some(self.under.get(wanted.as_str()).cloned().unwrap_or_default());

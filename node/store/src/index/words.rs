@@ -1,12 +1,19 @@
 //! Which records have which words in their descriptions. The descriptions themselves are not held: what the words do not
 //! settle is looked up in the row.
+//!
+//! A word is a run of letters, or of digits, or one letter of a script written without spaces. The words of letters are in
+//! a dictionary, so that parts of them are found. Numbers have no end of different ones and are not: each goes, as a
+//! whole, to one of a fixed number of sets.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use roaring::RoaringBitmap;
 
 use super::budget::Meter;
 use super::dict::{Dict, Fit, Needs};
 use super::pattern::{Pattern, fold_stored};
-use super::posting::{Postings, set_bytes};
+use super::posting::{Postings, insert, set_bytes};
 use super::query::QueryError;
 
 /// Different words taken from one description; what has more is looked up for every pattern.
@@ -18,10 +25,18 @@ const FIRST_IDEOGRAM: char = '\u{2e80}';
 /// Records gathered at most for the words a pattern may stand for.
 const MAX_GATHERED: u64 = 30_000_000;
 
+/// Sets of numbers.
+const NUMBER_SETS: u64 = 1 << 13;
+
 /// The words.
 pub(super) struct Words {
     dict: Dict,
     records: Postings,
+    /// Records by the hash of their numbers.
+    numbers: HashMap<u32, RoaringBitmap>,
+    /// Records with a number.
+    numbered: RoaringBitmap,
+    hasher: RandomState,
     /// Records whose words are not all here.
     partial: RoaringBitmap,
 }
@@ -37,21 +52,21 @@ pub(super) struct Found {
 /// A word inside a text: where it begins and ends, in bytes.
 fn spans(folded: &str) -> Vec<(usize, usize)> {
     let mut spans: Vec<(usize, usize)> = Vec::new();
-    let mut open = false;
+    let mut open = None;
     for (at, letter) in folded.char_indices() {
         let end = at.saturating_add(letter.len_utf8());
         if !letter.is_alphanumeric() {
-            open = false;
+            open = None;
         } else if letter >= FIRST_IDEOGRAM {
             spans.push((at, end));
-            open = false;
-        } else if open {
+            open = None;
+        } else if open == Some(letter.is_numeric()) {
             if let Some(last) = spans.last_mut() {
                 last.1 = end;
             }
         } else {
             spans.push((at, end));
-            open = true;
+            open = Some(letter.is_numeric());
         }
     }
     spans
@@ -80,6 +95,9 @@ impl Default for Words {
                 order: false,
             }),
             records: Postings::default(),
+            numbers: HashMap::new(),
+            numbered: RoaringBitmap::new(),
+            hasher: RandomState::new(),
             partial: RoaringBitmap::new(),
         }
     }
@@ -93,8 +111,27 @@ impl Words {
             self.partial.insert(id);
         }
         for word in words {
-            let (value, _) = self.dict.intern(word);
-            self.records.add(value, id);
+            if is_number(word) {
+                let bucket = self.bucket(word);
+                insert(self.numbers.entry(bucket).or_default(), id);
+                insert(&mut self.numbered, id);
+            } else {
+                let (value, _) = self.dict.intern(word);
+                self.records.add(value, id);
+            }
+        }
+    }
+
+    fn bucket(&self, number: &str) -> u32 {
+        u32::try_from(self.hasher.hash_one(number) % NUMBER_SETS).unwrap_or(0)
+    }
+
+    fn remove_from_bucket(&mut self, bucket: u32, id: u32) {
+        if let Some(set) = self.numbers.get_mut(&bucket) {
+            set.remove(id);
+            if set.is_empty() {
+                self.numbers.remove(&bucket);
+            }
         }
     }
 
@@ -102,8 +139,11 @@ impl Words {
     pub(super) fn remove(&mut self, id: u32, description: &str) {
         self.partial.remove(id);
         let folded = fold_stored(description);
+        self.numbered.remove(id);
         for word in words(&folded).0 {
-            if let Some(value) = self.dict.find(word)
+            if is_number(word) {
+                self.remove_from_bucket(self.bucket(word), id);
+            } else if let Some(value) = self.dict.find(word)
                 && self.records.remove(value, id)
             {
                 self.dict.remove(value);
@@ -142,6 +182,18 @@ impl Words {
                     held = Some(none());
                     continue;
                 }
+                if is_number(word) {
+                    let records = if open_start || open_end {
+                        self.numbered.clone()
+                    } else {
+                        self.numbers.get(&self.bucket(word)).cloned().unwrap_or_default()
+                    };
+                    held = Some(match held {
+                        Some(held) => held & records,
+                        None => records,
+                    });
+                    continue;
+                }
                 let asked = match (open_start, open_end) {
                     (false, false) => Pattern::new(word),
                     (true, false) => Pattern::new(&format!("*{word}")),
@@ -168,7 +220,7 @@ impl Words {
         };
         let settled = match runs.as_slice() {
             [run] if !run.at_start && !run.at_end && held_whole(pattern, &run.text) => {
-                spans(&run.text).as_slice() == [(0, run.text.len())]
+                !is_number(&run.text) && spans(&run.text).as_slice() == [(0, run.text.len())]
             }
             _ => false,
         };
@@ -183,29 +235,47 @@ impl Words {
     pub(super) fn settle(&mut self) {
         self.dict.settle();
         self.records.settle();
+        for set in self.numbers.values_mut() {
+            set.optimize();
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.dict
-            .bytes()
+        self.numbers
+            .values()
+            .map(|set| set_bytes(set).saturating_add(16))
+            .fold(self.dict.bytes(), u64::saturating_add)
+            .saturating_add(set_bytes(&self.numbered))
             .saturating_add(self.records.bytes())
             .saturating_add(set_bytes(&self.partial))
     }
 
     /// Number of different words, for tests.
     pub(super) fn len(&self) -> usize {
-        self.dict.len()
+        self.dict.len().saturating_add(self.numbers.len())
     }
 
     /// Takes a record out whose description is not known any more: every word is asked.
     pub(super) fn remove_blind(&mut self, id: u32) {
         self.partial.remove(id);
+        if self.numbered.remove(id) {
+            let buckets: Vec<u32> = self.numbers.keys().copied().collect();
+            for bucket in buckets {
+                self.remove_from_bucket(bucket, id);
+            }
+        }
         for value in self.dict.values() {
             if self.records.contains(value, id) && self.records.remove(value, id) {
                 self.dict.remove(value);
             }
         }
     }
+}
+
+fn is_number(word: &str) -> bool {
+    word.chars()
+        .next()
+        .is_some_and(|letter| letter < FIRST_IDEOGRAM && letter.is_numeric())
 }
 
 fn ideogram(word: &str) -> bool {
