@@ -275,7 +275,13 @@ impl Committer {
                 if !self.shared.index.read().records.contains(&cid) {
                     return unchanged;
                 }
-                Ok(Plan::Write(Change::DropRecord { cid }, changed))
+                let referrers = self
+                    .shared
+                    .list_referrers(&cid)?
+                    .into_iter()
+                    .map(|(_, row)| row.cid)
+                    .collect();
+                Ok(Plan::Write(Change::DropRecord { cid, referrers }, changed))
             }
             Request::PutReferrer(referrer) => self.plan_referrer(referrer, seq),
             Request::DropReferrers(record, which) => {

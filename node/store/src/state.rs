@@ -232,7 +232,10 @@ impl Shared {
                     .insert(cid, row.inserted_at_ns, row.size_bytes, &summary);
                 index.dirty_manifests.insert(cid);
             }
-            Change::DropRecord { cid } => {
+            Change::DropRecord {
+                cid,
+                referrers: known,
+            } => {
                 let referrers = self.list_referrers(&cid)?;
                 let scans = self.scan_keys(&cid)?;
                 let description = self.description(&cid)?;
@@ -252,6 +255,7 @@ impl Shared {
                         ops.push(Op::Remove(Family::Members, rows::member_key(&cid, &row.cid)));
                         gone.extend(release(&mut index, &row.cid));
                     }
+                    gone.extend(known.into_iter().filter(|referrer| !index.is_live(referrer)));
                 }
                 self.with_rows(|rows| rows.write(&ops))?;
                 self.remove_bodies(seq, gone, moved);
@@ -297,6 +301,8 @@ impl Shared {
                 for cid in cids {
                     let member = rows::member_key(&record, &cid);
                     let Some(position) = self.with_rows(|rows| rows.get(Family::Members, &member))? else {
+                        // The rows are ahead of this replay; the body may still be there.
+                        gone.extend((!self.index.read().is_live(&cid)).then_some(cid));
                         continue;
                     };
                     let mut ops = vec![Op::Remove(Family::Members, member)];

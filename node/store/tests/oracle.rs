@@ -3,6 +3,8 @@
 //!
 //! `DIRNODE_ORACLE_SEED` and `DIRNODE_ORACLE_QUERIES` choose the run; both are printed, and the seed is enough to repeat it.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::collections::{BTreeMap, HashMap};
 
 use dirnode_generator::{Generator, Random};

@@ -2,6 +2,8 @@
 //! errors, without the RPC layer above. Cases that are answered differently on purpose stand in
 //! `tests/vectors/exceptions.txt`.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 

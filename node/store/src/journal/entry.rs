@@ -15,7 +15,7 @@
 //! |---|---|
 //! | 1 record with body | head length (4), record digest (32), postcard of `StoredRecord`, body |
 //! | 2 record without body | record digest (32), postcard of `StoredRecord` |
-//! | 3 record dropped | record digest (32) |
+//! | 3 record dropped | record digest (32), then the digests of what hung on it (32 each) |
 //! | 4 referrer with body | head length (4), record digest (32), position (8), postcard of `StoredReferrer`, body |
 //! | 5 referrer without body | record digest (32), position (8), postcard of `StoredReferrer` |
 //! | 6 referrers dropped | record digest (32), then referrer digests (32 each) |
@@ -53,6 +53,9 @@ pub(crate) enum Change {
     },
     DropRecord {
         cid: RecordCid,
+        /// What hung on it then. The rows may be ahead of a replay and no longer know, and the bodies have to go all
+        /// the same.
+        referrers: Vec<RecordCid>,
     },
     Referrer {
         record: RecordCid,
@@ -178,7 +181,13 @@ fn encode_frame(seq: u64, change: &Change, out: &mut Vec<u8>) -> Result<(), Stor
             out.put_slice(&row);
             out.put_slice(body.as_deref().unwrap_or_default());
         }
-        Change::DropRecord { cid } | Change::Unpublish { cid } => out.put_slice(cid.digest()),
+        Change::DropRecord { cid, referrers } => {
+            out.put_slice(cid.digest());
+            for referrer in referrers {
+                out.put_slice(referrer.digest());
+            }
+        }
+        Change::Unpublish { cid } => out.put_slice(cid.digest()),
         Change::DropReferrers { record, cids } => {
             out.put_slice(record.digest());
             for cid in cids {
@@ -293,9 +302,17 @@ impl Frame {
             }
             2 => record(payload, None)?,
             5 => referrer(payload, None)?,
-            3 => Change::DropRecord {
-                cid: cid(&mut payload)?,
-            },
+            3 => {
+                let record = cid(&mut payload)?;
+                let mut referrers = Vec::with_capacity(payload.len() / 32);
+                while payload.has_remaining() {
+                    referrers.push(cid(&mut payload)?);
+                }
+                Change::DropRecord {
+                    cid: record,
+                    referrers,
+                }
+            }
             6 => {
                 let record = cid(&mut payload)?;
                 let mut cids = Vec::with_capacity(payload.len() / 32);

@@ -48,7 +48,10 @@ fn all_kinds() -> Vec<Change> {
             body: Some(Bytes::from_static(b"record")),
         },
         Change::Record { cid, row, body: None },
-        Change::DropRecord { cid },
+        Change::DropRecord {
+            cid,
+            referrers: Vec::new(),
+        },
         Change::Referrer {
             record: cid,
             position: 9,
