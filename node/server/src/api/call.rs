@@ -187,7 +187,8 @@ impl Call {
             user_agent: text("user-agent"),
         });
         if let Some(facts) = &log {
-            tracing::info!(
+            // The line at the end says all of this again; this one is for calls that hang.
+            tracing::debug!(
                 component = "grpc",
                 protocol = "grpc",
                 grpc.component = "server",

@@ -3,14 +3,12 @@
 //! Switches: `DIRECTORY_LOGGER_LOG_LEVEL`, `_LOG_FORMAT` (`text`, `json`), `_LOG_FILE`, and the flags of `dirnode run`.
 //! JSON also carries `timestamp` and `message`, the names that some collectors look for.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
 
-use serde_json::{Map, Value};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -120,21 +118,45 @@ struct Lines {
     colour: bool,
 }
 
-/// The facts of one event.
-#[derive(Default)]
+/// One line in the making: the fixed part is known at the end, so the fields wait in a text of their own.
 struct Facts {
+    format: Format,
     message: String,
-    component: Option<String>,
-    fields: Map<String, Value>,
+    component: String,
+    fields: String,
 }
 
 impl Facts {
-    fn put(&mut self, field: &Field, value: Value) {
-        match (field.name(), value) {
-            ("message", Value::String(text)) => self.message = text,
-            ("component", Value::String(text)) => self.component = Some(text),
-            (name, value) => {
-                self.fields.insert(name.to_owned(), value);
+    fn text(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message.push_str(value),
+            "component" => self.component.push_str(value),
+            name => {
+                self.name(name);
+                match self.format {
+                    Format::Json => json_text(&mut self.fields, value),
+                    Format::Text => quoted(&mut self.fields, value),
+                }
+            }
+        }
+    }
+
+    fn bare(&mut self, field: &Field, value: impl fmt::Display) {
+        self.name(field.name());
+        let _ = write!(self.fields, "{value}");
+    }
+
+    fn name(&mut self, name: &str) {
+        match self.format {
+            Format::Json => {
+                self.fields.push(',');
+                json_text(&mut self.fields, name);
+                self.fields.push(':');
+            }
+            Format::Text => {
+                self.fields.push(' ');
+                self.fields.push_str(name);
+                self.fields.push('=');
             }
         }
     }
@@ -142,27 +164,31 @@ impl Facts {
 
 impl Visit for Facts {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, Value::String(format!("{value:?}")));
+        self.text(field, &format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, Value::String(value.to_owned()));
+        self.text(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value.into());
+        self.bare(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value.into());
+        self.bare(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value.into());
+        if value.is_finite() {
+            self.bare(field, value);
+        } else {
+            self.text(field, &value.to_string());
+        }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value.into());
+        self.bare(field, value);
     }
 }
 
@@ -172,32 +198,37 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut facts = Facts::default();
+        let mut facts = Facts {
+            format: self.format,
+            message: String::new(),
+            component: String::new(),
+            fields: String::with_capacity(512),
+        };
         event.record(&mut facts);
-        let now = OffsetDateTime::UNIX_EPOCH + runtime::since_epoch();
-        let time = now.format(&Rfc3339).unwrap_or_default();
+        let time = timestamp();
         let level = event.metadata().level().as_str();
-        let component = facts.component.unwrap_or_else(|| {
+        if facts.component.is_empty() {
             let target = event.metadata().target();
-            target
-                .strip_prefix("dirnode_")
-                .unwrap_or(target)
-                .split("::")
-                .next()
-                .unwrap_or(target)
-                .to_owned()
-        });
+            let room = target.strip_prefix("dirnode_").unwrap_or(target);
+            facts.component.push_str(room.split("::").next().unwrap_or(room));
+        }
+        let Facts {
+            message,
+            component,
+            fields,
+            ..
+        } = facts;
+        let mut line = String::with_capacity(fields.len() + 2 * message.len() + 160);
         match self.format {
             Format::Json => {
-                let mut line = Map::new();
-                line.insert("time".into(), time.clone().into());
-                line.insert("level".into(), level.into());
-                line.insert("msg".into(), facts.message.clone().into());
-                line.insert("component".into(), component.into());
-                line.insert("timestamp".into(), time.into());
-                line.insert("message".into(), facts.message.into());
-                line.extend(facts.fields);
-                writeln!(out, "{}", Value::Object(line))
+                write!(line, "{{\"time\":\"{time}\",\"level\":\"{level}\",\"msg\":")?;
+                json_text(&mut line, &message);
+                line.push_str(",\"component\":");
+                json_text(&mut line, &component);
+                write!(line, ",\"timestamp\":\"{time}\",\"message\":")?;
+                json_text(&mut line, &message);
+                line.push_str(&fields);
+                line.push('}');
             }
             Format::Text => {
                 let (on, off) = match (self.colour, level) {
@@ -206,33 +237,128 @@ where
                     (_, "WARN") => ("\x1b[33m", "\x1b[0m"),
                     _ => ("\x1b[2m", "\x1b[0m"),
                 };
-                write!(
-                    out,
-                    "time={time} level={on}{level}{off} msg={}",
-                    quoted(&facts.message)
-                )?;
-                write!(out, " component={}", quoted(&component))?;
-                for (name, value) in facts.fields {
-                    match value {
-                        Value::String(text) => write!(out, " {name}={}", quoted(&text))?,
-                        other => write!(out, " {name}={other}")?,
-                    }
-                }
-                writeln!(out)
+                write!(line, "time={time} level={on}{level}{off} msg=")?;
+                quoted(&mut line, &message);
+                line.push_str(" component=");
+                quoted(&mut line, &component);
+                line.push_str(&fields);
             }
         }
+        line.push('\n');
+        out.write_str(&line)
     }
 }
 
+/// Now, in RFC 3339 with microseconds.
+fn timestamp() -> String {
+    let now = OffsetDateTime::UNIX_EPOCH + runtime::since_epoch();
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        now.year(),
+        u8::from(now.month()),
+        now.day(),
+        now.hour(),
+        now.minute(),
+        now.second(),
+        now.microsecond()
+    )
+}
+
+/// A JSON string.
+fn json_text(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
 /// Text that needs quotes gets them; control characters never reach the terminal.
-fn quoted(text: &str) -> String {
+fn quoted(out: &mut String, text: &str) {
     let plain = !text.is_empty()
         && text
             .chars()
             .all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
     if plain {
-        text.to_owned()
+        out.push_str(text);
     } else {
-        format!("{text:?}")
+        let _ = write!(out, "{text:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn line(format: Format) -> String {
+        let memory = Memory::default();
+        let written = memory.clone();
+        let lines = Lines {
+            format,
+            colour: false,
+        };
+        let logger = tracing_subscriber::fmt()
+            .event_format(lines)
+            .with_writer(move || memory.clone())
+            .finish();
+        tracing::subscriber::with_default(logger, || {
+            tracing::info!(
+                component = "grpc",
+                grpc.code = "OK",
+                ms = 1.5,
+                n = -3,
+                odd = "a \"b\"\n\u{1b}",
+                "finished call"
+            );
+        });
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_lines_hold_both_names_and_every_fact() {
+        let line = line(Format::Json);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        for (key, expected) in [
+            ("level", "INFO"),
+            ("msg", "finished call"),
+            ("message", "finished call"),
+            ("component", "grpc"),
+            ("grpc.code", "OK"),
+            ("odd", "a \"b\"\n\u{1b}"),
+        ] {
+            assert_eq!(value[key], expected, "{key} in {line}");
+        }
+        assert_eq!((value["ms"].as_f64(), value["n"].as_i64()), (Some(1.5), Some(-3)));
+        assert_eq!(value["time"], value["timestamp"]);
+    }
+
+    #[test]
+    fn text_lines_quote_what_needs_it() {
+        let line = line(Format::Text);
+        let expected = " level=INFO msg=\"finished call\" component=grpc grpc.code=OK ms=1.5 n=-3 odd=\"a \\\"b\\\"\\n\\u{1b}\"\n";
+        assert!(line.starts_with("time=2") && line.ends_with(expected), "{line}");
     }
 }
