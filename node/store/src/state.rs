@@ -386,14 +386,14 @@ impl Shared {
         })
     }
 
-    /// The description of a record, as the index was told it; `None` when it is not held any more.
+    /// The description of a record, as the index was told it; `None` when it is not held or not known any more.
     pub(crate) fn description(&self, cid: &RecordCid) -> Result<Option<String>, StoreError> {
         let Some(value) = self.with_rows(|rows| rows.get(Family::Records, cid.digest()))? else {
             return Ok(None);
         };
         let row: StoredRecord = rows::decode("record", &value)?;
-        // As in `fill`: without a body that reads, the record has no texts.
-        Ok(Some(self.summary(cid, &row).unwrap_or_default().description))
+        // With a body that does not read, whoever asks must do without.
+        Ok(self.summary(cid, &row).ok().map(|summary| summary.description))
     }
 
     fn scan_keys(&self, record: &RecordCid) -> Result<Vec<Vec<u8>>, StoreError> {

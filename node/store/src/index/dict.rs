@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 
 use super::budget::Meter;
 use super::grams::Grams;
-use super::pattern::{Comparison, Pattern, fold_stored};
+use super::pattern::{Comparison, Pattern, fold_stored, folded};
 use super::posting::set_bytes;
 use super::query::QueryError;
 
@@ -139,7 +139,7 @@ impl Dict {
 
     /// The number of a text, if it is held.
     pub(super) fn find(&self, text: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(fold_stored(text).as_str());
+        let hash = self.hasher.hash_one(&*folded(text));
         self.table
             .find(hash, |value| self.texts.get(*value) == text)
             .copied()
@@ -147,8 +147,8 @@ impl Dict {
 
     /// The number of a text, which is added if it is new; true with a new one.
     pub(super) fn intern(&mut self, text: &str) -> (u32, bool) {
-        let folded = fold_stored(text);
-        let hash = self.hasher.hash_one(folded.as_str());
+        let folded = folded(text);
+        let hash = self.hasher.hash_one(&*folded);
         let Self { texts, table, .. } = self;
         if let Some(value) = table.find(hash, |value| texts.get(*value) == text) {
             return (*value, false);
@@ -169,7 +169,7 @@ impl Dict {
             ..
         } = self;
         table.insert_unique(hash, value, |value| {
-            hasher.hash_one(fold_stored(texts.get(*value)).as_str())
+            hasher.hash_one(&*super::pattern::folded(texts.get(*value)))
         });
         if folded != text {
             unfolded.insert(value);
@@ -183,8 +183,8 @@ impl Dict {
     /// Forgets a text.
     pub(super) fn remove(&mut self, value: u32) {
         let text = self.texts.get(value).to_owned();
-        let folded = fold_stored(&text);
-        let hash = self.hasher.hash_one(folded.as_str());
+        let folded = folded(&text);
+        let hash = self.hasher.hash_one(&*folded);
         let Ok(entry) = self.table.find_entry(hash, |held| *held == value) else {
             return;
         };

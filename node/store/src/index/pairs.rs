@@ -13,7 +13,7 @@ use roaring::RoaringBitmap;
 use super::budget::Meter;
 use super::column::{Effort, Part, gather};
 use super::dict::{Dict, Fit, Needs};
-use super::pattern::{Pattern, fold_stored};
+use super::pattern::{Pattern, folded};
 use super::posting::{Postings, insert, set_bytes};
 use super::query::QueryError;
 
@@ -87,7 +87,7 @@ impl Pairs {
         self.records.add(row, id);
         insert(&mut self.present, id);
         if let Some(ancestors) = &mut self.ancestors {
-            for ancestor in ancestors_of(&fold_stored(left)) {
+            for ancestor in ancestors_of(&folded(left)) {
                 match ancestors.get_mut(ancestor) {
                     Some(set) => insert(set, id),
                     None => {
@@ -126,7 +126,7 @@ impl Pairs {
         let (left, right) = at(&self.rows, row);
         self.present.remove(id);
         if let Some(ancestors) = &mut self.ancestors {
-            for ancestor in ancestors_of(&fold_stored(self.left.get(left))) {
+            for ancestor in ancestors_of(&folded(self.left.get(left))) {
                 if let Some(set) = ancestors.get_mut(ancestor) {
                     set.remove(id);
                     if set.is_empty() {

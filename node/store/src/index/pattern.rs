@@ -5,6 +5,7 @@
 //! stored. The reference folds the stored side by ASCII rules only and never finds a stored `É` by its name; that is a
 //! slip of its database and not followed. [`fold_stored`] is the fold.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Bound;
 
@@ -14,9 +15,24 @@ pub type NamePattern = Pattern;
 /// Folds a stored text for matching. Do it once per stored text, not once per query.
 #[must_use]
 pub fn fold_stored(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     text.chars()
         .map(|letter| letter.to_lowercase().next().unwrap_or(letter))
         .collect()
+}
+
+/// As [`fold_stored`], without a copy where nothing changes.
+pub(super) fn folded(text: &str) -> Cow<'_, str> {
+    if text
+        .bytes()
+        .any(|byte| !byte.is_ascii() || byte.is_ascii_uppercase())
+    {
+        Cow::Owned(fold_stored(text))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

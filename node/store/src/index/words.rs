@@ -12,12 +12,12 @@ use roaring::RoaringBitmap;
 
 use super::budget::Meter;
 use super::dict::{Dict, Fit, Needs};
-use super::pattern::{Pattern, fold_stored};
+use super::pattern::{Pattern, folded};
 use super::posting::{Postings, insert, set_bytes};
 use super::query::QueryError;
 
-/// Different words taken from one description; what has more is looked up for every pattern.
-const MAX_WORDS: usize = 4096;
+/// Words taken from one description; what has more is looked up for every pattern.
+const MAX_WORDS: usize = 16_384;
 /// The longest word.
 const MAX_WORD_BYTES: usize = 64;
 /// Letters from here on are words of their own: scripts written without spaces.
@@ -72,17 +72,15 @@ fn spans(folded: &str) -> Vec<(usize, usize)> {
     spans
 }
 
-/// The different words of a folded text, and whether they are all.
+/// The words of a folded text, some of them more than once, and whether they are all.
 fn words(folded: &str) -> (Vec<&str>, bool) {
     let mut words: Vec<&str> = spans(folded)
         .into_iter()
         .filter_map(|(from, to)| folded.get(from..to))
         .collect();
-    words.sort_unstable();
-    words.dedup();
     let count = words.len();
-    words.retain(|word| word.len() <= MAX_WORD_BYTES);
     words.truncate(MAX_WORDS);
+    words.retain(|word| word.len() <= MAX_WORD_BYTES);
     let whole = words.len() == count;
     (words, whole)
 }
@@ -105,7 +103,7 @@ impl Default for Words {
 
 impl Words {
     pub(super) fn add(&mut self, id: u32, description: &str) {
-        let folded = fold_stored(description);
+        let folded = folded(description);
         let (words, whole) = words(&folded);
         if !whole {
             self.partial.insert(id);
@@ -138,7 +136,7 @@ impl Words {
     /// Takes a record out; `description` is what it was added with.
     pub(super) fn remove(&mut self, id: u32, description: &str) {
         self.partial.remove(id);
-        let folded = fold_stored(description);
+        let folded = folded(description);
         self.numbered.remove(id);
         for word in words(&folded).0 {
             if is_number(word) {

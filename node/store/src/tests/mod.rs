@@ -2,6 +2,7 @@
 
 mod basic;
 mod crash;
+mod index;
 mod layout;
 mod recovery;
 
