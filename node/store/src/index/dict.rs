@@ -317,6 +317,13 @@ impl Dict {
         counted.saturating_add(inside)
     }
 
+    /// From now on many texts are added, and no pattern is asked until [`Dict::settle`].
+    pub(super) fn collect(&mut self) {
+        if let Some(grams) = &mut self.grams {
+            grams.collect();
+        }
+    }
+
     /// Gives back room, after a build.
     pub(super) fn settle(&mut self) {
         self.texts.buffer.shrink_to_fit();

@@ -39,7 +39,7 @@ impl Default for Tuning {
             look: 2048,
             gather: 20_000,
             walk_results: 2048,
-            walk_steps: 3000,
+            walk_steps: 1500,
             sort_results: 4096,
         }
     }

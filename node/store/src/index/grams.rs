@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use roaring::RoaringBitmap;
 
 use super::pattern::Pattern;
-use super::posting::{insert, set_bytes};
+use super::posting::{compact, insert, set_bytes};
 
 /// Longer values are candidates of every pattern: what a value costs stays bounded.
 const MAX_TEXT_BYTES: usize = 1024;
@@ -25,6 +25,9 @@ const MAX_INTERSECTED: usize = 8;
 
 const START: u8 = 2;
 const END: u8 = 3;
+
+/// Values that wait for the sets at most, in a build.
+const MAX_PENDING: usize = 1 << 16;
 
 /// Spreads the 24 bits of a gram; the keys are bounded in number, so no secret is needed.
 #[derive(Default)]
@@ -57,6 +60,15 @@ pub(super) struct Grams {
     keys: BTreeSet<u32>,
     sets: Vec<RoaringBitmap>,
     long: RoaringBitmap,
+    /// While many values are added at once: those that are not in `sets` yet, by slot.
+    pending: Option<Pending>,
+}
+
+/// Values come to each set one by one, but to a list much faster; sets take lists whole.
+#[derive(Default)]
+struct Pending {
+    lists: Vec<Vec<u32>>,
+    values: usize,
 }
 
 /// What a pattern asks of the grams.
@@ -93,13 +105,46 @@ impl Grams {
                 self.keys.insert(key);
                 self.sets.push(RoaringBitmap::new());
             }
-            if let Some(set) = self.sets.get_mut(slot as usize) {
+            if let Some(pending) = &mut self.pending {
+                pending.add(slot, value);
+            } else if let Some(set) = self.sets.get_mut(slot as usize) {
                 insert(set, value);
+            }
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.values = pending.values.saturating_add(1);
+            if pending.values >= MAX_PENDING {
+                self.flush();
+            }
+        }
+    }
+
+    /// From now on many values are added, and nothing is asked until [`Grams::settle`].
+    pub(super) fn collect(&mut self) {
+        self.pending.get_or_insert_default();
+    }
+
+    fn flush(&mut self) {
+        let Some(pending) = &mut self.pending else { return };
+        pending.values = 0;
+        for (set, list) in self.sets.iter_mut().zip(&mut pending.lists) {
+            if list.is_empty() {
+                continue;
+            }
+            // Numbers that were used before may come in between.
+            list.sort_unstable();
+            list.dedup();
+            match RoaringBitmap::from_sorted_iter(list.drain(..)) {
+                Ok(more) => *set |= more,
+                Err(_) => tracing::error!("values of a gram are not in order"),
             }
         }
     }
 
     pub(super) fn remove(&mut self, value: u32, folded: &str) {
+        if self.pending.as_ref().is_some_and(|pending| pending.values > 0) {
+            self.flush();
+        }
         if self.long.remove(value) {
             return;
         }
@@ -163,8 +208,10 @@ impl Grams {
     }
 
     pub(super) fn settle(&mut self) {
+        self.flush();
+        self.pending = None;
         for set in &mut self.sets {
-            set.optimize();
+            compact(set);
         }
     }
 
@@ -174,6 +221,20 @@ impl Grams {
             .iter()
             .map(set_bytes)
             .fold(keys.saturating_add(set_bytes(&self.long)), u64::saturating_add)
+    }
+}
+
+impl Pending {
+    fn add(&mut self, slot: u32, value: u32) {
+        let at = slot as usize;
+        if self.lists.len() <= at {
+            self.lists.resize_with(at.saturating_add(1), Vec::new);
+        }
+        if let Some(list) = self.lists.get_mut(at)
+            && list.last() != Some(&value)
+        {
+            list.push(value);
+        }
     }
 }
 

@@ -210,6 +210,11 @@ impl Pairs {
         Ok(one_fits(&self.left, pair.0, left, meter)? && one_fits(&self.right, pair.1, right, meter)?)
     }
 
+    pub(super) fn collect(&mut self) {
+        self.left.collect();
+        self.right.collect();
+    }
+
     pub(super) fn settle(&mut self) {
         self.left.settle();
         self.right.settle();

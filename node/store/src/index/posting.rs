@@ -172,7 +172,7 @@ impl Postings {
             match set {
                 Set::Few(ids) => ids.shrink_to_fit(),
                 Set::Many(set) => {
-                    set.optimize();
+                    compact(set);
                 }
             }
         }
@@ -232,6 +232,13 @@ impl Set {
 /// Adds an id. Not by `push`, which looks for the largest id in place first, slowly so in dense stretches.
 pub(super) fn insert(set: &mut RoaringBitmap, id: u32) {
     set.insert(id);
+}
+
+/// Gives back the room a set keeps for more.
+pub(super) fn compact(set: &mut RoaringBitmap) {
+    set.optimize();
+    // A copy has no room to spare.
+    *set = set.clone();
 }
 
 /// About the memory a set takes.

@@ -87,6 +87,7 @@ impl RecordIndex {
             tuning: self.search.tuning,
             ..SearchIndex::default()
         };
+        self.search.collect();
         self.phase = Phase::Filling;
         self.epoch = self.epoch.saturating_add(1);
         for (cid, (verified, trusted), (usage, providers), scans) in kept {

@@ -269,6 +269,17 @@ impl SearchIndex {
         }
     }
 
+    /// From now on many records are added, and nothing is asked until [`SearchIndex::settle`].
+    pub(crate) fn collect(&mut self) {
+        for column in self.fields.iter_mut().chain([&mut self.authors]) {
+            column.dict.collect();
+        }
+        for pairs in &mut self.rows {
+            pairs.collect();
+        }
+        self.words.collect();
+    }
+
     /// Gives back room, after many insertions.
     pub(crate) fn settle(&mut self) {
         for column in &mut self.fields {

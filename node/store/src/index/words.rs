@@ -13,7 +13,7 @@ use roaring::RoaringBitmap;
 use super::budget::Meter;
 use super::dict::{Dict, Fit, Needs};
 use super::pattern::{Pattern, folded};
-use super::posting::{Postings, insert, set_bytes};
+use super::posting::{Postings, compact, insert, set_bytes};
 use super::query::QueryError;
 
 /// Words taken from one description; what has more is looked up for every pattern.
@@ -230,11 +230,15 @@ impl Words {
         }
     }
 
+    pub(super) fn collect(&mut self) {
+        self.dict.collect();
+    }
+
     pub(super) fn settle(&mut self) {
         self.dict.settle();
         self.records.settle();
         for set in self.numbers.values_mut() {
-            set.optimize();
+            compact(set);
         }
     }
 
