@@ -11,6 +11,8 @@ pub mod events;
 pub mod ingest;
 pub mod node;
 pub mod policy;
+pub mod publications;
+pub mod queries;
 pub mod remote_schema;
 pub mod runtime;
 pub mod startup_record;

@@ -24,6 +24,8 @@ use crate::config::{self, Config};
 use crate::events::EventBus;
 use crate::ingest::Ingest;
 use crate::policy::Policy;
+use crate::publications::Publications;
+use crate::queries;
 use crate::runtime::{self, Clock};
 use crate::startup_record;
 use crate::telemetry::http::{serve_health, serve_metrics};
@@ -33,6 +35,8 @@ use crate::telemetry::metrics::Metrics;
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// How often readiness is looked at.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while the search index is being built, so that the end of it shows soon.
+const INDEX_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the row store is looked at for dead weight.
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
 /// Flow-control windows of one stream and one connection: the 64 KiB of HTTP/2 hold records up.
@@ -84,15 +88,17 @@ impl Node {
         let events = EventBus::new(config.events.clone(), Arc::clone(&clock));
         let ingest = Ingest::new(store.clone(), events.clone(), &config.validation)?;
         let policy = Policy::default();
-        let health = Health::new(&["store"]);
+        let health = Health::new(&["store", "search"]);
         let mut metrics = Metrics::new().context("embedded descriptors do not decode")?;
         metrics.watch(store.clone(), events.clone());
 
+        let publications = Publications::open(store.clone(), events.clone(), Arc::clone(&clock)).await?;
         let api = Api {
             policy: policy.clone(),
             ingest: ingest.clone(),
             store: store.clone(),
             events: events.clone(),
+            publications: publications.clone(),
         };
         let routes = api::routes(&api, health.clone(), &config.connection)?;
         let layer = CallLayer::new(metrics.methods(), Limits::new(&config.rate_limit));
@@ -143,6 +149,7 @@ impl Node {
             "readiness",
             watch_readiness(store.clone(), health.clone(), stop.clone()),
         );
+        runtime::spawn("publications", publications.work(stop.clone()));
         runtime::spawn("compaction", compact_now_and_then(store.clone(), stop.clone()));
         if config.startup_record {
             runtime::spawn(
@@ -213,6 +220,7 @@ impl Node {
 async fn open_store(config: &Config, clock: Clock) -> anyhow::Result<(Store, OpenReport)> {
     let mut settings = StoreConfig::new(config.data_dir.clone());
     settings.rows_cache_bytes = config.row_cache_bytes;
+    settings.referrer_facts = Arc::new(queries::scan_of);
     let begun = runtime::moment();
     let (store, report) = tokio::task::spawn_blocking(move || Store::open(settings, clock))
         .await
@@ -260,9 +268,11 @@ async fn watch_readiness(store: Store, health: Health, stop: CancellationToken) 
             tracing::warn!(component = "health", failed_checks = "store", %error, "not ready");
         }
         health.set("store", state.is_ok());
+        let searchable = store.index_ready();
+        health.set("search", searchable);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
+            () = tokio::time::sleep(if searchable { HEALTH_INTERVAL } else { INDEX_INTERVAL }) => {}
         }
     }
 }

@@ -45,6 +45,12 @@ pub enum Action {
     Listen,
     /// Find records by name.
     Resolve,
+    /// Find records by what they say, and what is published.
+    Search,
+    /// Put records into the published set.
+    Publish,
+    /// Take records out of it.
+    Unpublish,
 }
 
 /// Proof that the rules were asked and agreed; only [`Policy::permit`] makes one.

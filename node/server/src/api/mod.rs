@@ -8,6 +8,8 @@ pub mod limit;
 mod naming;
 mod pending;
 mod reflection;
+mod routing;
+mod search;
 pub mod status;
 mod store;
 
@@ -20,6 +22,7 @@ use crate::config::Connection;
 use crate::events::EventBus;
 use crate::ingest::Ingest;
 use crate::policy::Policy;
+use crate::publications::Publications;
 
 /// What the services need.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ pub struct Api {
     pub store: Store,
     /// Where events come from and go.
     pub events: EventBus,
+    /// The jobs that publish.
+    pub publications: Publications,
 }
 
 /// Every service of the node, with its message limits.
@@ -67,6 +72,7 @@ pub fn routes(api: &Api, health: health::Health, limits: &Connection) -> anyhow:
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ])?;
+    let routing = routing::RoutingApi::new(Arc::clone(&api));
     let mut routes = Routes::builder();
     routes
         .add_service(limited!(StoreServiceServer::new(store::StoreApi::new(
@@ -75,11 +81,13 @@ pub fn routes(api: &Api, health: health::Health, limits: &Connection) -> anyhow:
         .add_service(limited!(EventServiceServer::new(events::EventsApi::new(
             Arc::clone(&api)
         ))))
-        .add_service(limited!(NamingServiceServer::new(naming::NamingApi::new(api))))
+        .add_service(limited!(NamingServiceServer::new(naming::NamingApi::new(
+            Arc::clone(&api)
+        ))))
         .add_service(limited!(SyncServiceServer::new(pending::Pending)))
-        .add_service(limited!(RoutingServiceServer::new(pending::Pending)))
-        .add_service(limited!(PublicationServiceServer::new(pending::Pending)))
-        .add_service(limited!(SearchServiceServer::new(pending::Pending)))
+        .add_service(limited!(RoutingServiceServer::new(routing.clone())))
+        .add_service(limited!(PublicationServiceServer::new(routing)))
+        .add_service(limited!(SearchServiceServer::new(search::SearchApi::new(api))))
         .add_service(limited!(SignServiceServer::new(pending::Pending)))
         .add_service(limited!(DiscoveryServiceServer::new(pending::Pending)))
         .add_service(HealthServer::new(health))

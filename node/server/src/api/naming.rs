@@ -11,7 +11,9 @@ use dirnode_store::{NamePattern, VersionRule};
 use tonic::{Request, Response, Status};
 
 use super::Api;
+use super::status::search_status;
 use crate::policy::{Action, Caller};
+use crate::queries;
 
 /// Longest name and version that are looked for; a record cannot have longer ones of any use.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
@@ -35,23 +37,15 @@ impl NamingApi {
                 "name and version exceed {MAX_TEXT_BYTES} bytes"
             )));
         }
-        let store = self.0.store.clone();
-        // A wildcard walks every distinct name, which is no work for an async worker.
-        let search = move || {
-            let has_scheme = name.starts_with("http://") || name.starts_with("https://");
-            let mut names = vec![NamePattern::new(&name)];
-            if !has_scheme {
-                names.extend(
-                    ["http://", "https://"].map(|scheme| NamePattern::new(&format!("{scheme}{name}"))),
-                );
-            }
-            let rule = version.as_deref().map(VersionRule::new);
-            let found = store.resolve(&names, rule.as_ref());
-            (name, version, found)
-        };
-        let (name, version, found) = tokio::task::spawn_blocking(search)
+        let has_scheme = name.starts_with("http://") || name.starts_with("https://");
+        let mut names = vec![NamePattern::new(&name)];
+        if !has_scheme {
+            names.extend(["http://", "https://"].map(|scheme| NamePattern::new(&format!("{scheme}{name}"))));
+        }
+        let rule = version.as_deref().map(VersionRule::new);
+        let found = queries::resolve(&self.0.store, names, rule)
             .await
-            .map_err(|_| Status::internal("internal server error"))?;
+            .map_err(|error| search_status(&error))?;
         if found.is_empty() {
             let version = version
                 .map(|version| format!(" and version {}", go_quoted(&version)))

@@ -3,9 +3,7 @@
 
 use std::pin::Pin;
 
-use dirnode_proto::routing::v1 as routing;
 use dirnode_proto::runtime::v1 as runtime;
-use dirnode_proto::search::v1 as search;
 use dirnode_proto::sign::v1 as sign;
 use dirnode_proto::store::v1 as sync;
 use futures_util::Stream;
@@ -60,91 +58,6 @@ impl sync::sync_service_server::SyncService for Pending {
         _: Request<sync::RequestRegistryCredentialsRequest>,
     ) -> Result<Response<sync::RequestRegistryCredentialsResponse>, Status> {
         not_served("replication between directories (SyncService/RequestRegistryCredentials)")
-    }
-}
-
-#[tonic::async_trait]
-impl routing::routing_service_server::RoutingService for Pending {
-    type SearchStream = Answers<routing::SearchResponse>;
-    type ListStream = Answers<routing::ListResponse>;
-
-    async fn publish(&self, _: Request<routing::PublishRequest>) -> Result<Response<()>, Status> {
-        not_served("announcing records to the network (RoutingService/Publish)")
-    }
-
-    async fn unpublish(&self, _: Request<routing::UnpublishRequest>) -> Result<Response<()>, Status> {
-        not_served("announcing records to the network (RoutingService/Unpublish)")
-    }
-
-    async fn search(
-        &self,
-        _: Request<routing::SearchRequest>,
-    ) -> Result<Response<Self::SearchStream>, Status> {
-        not_served("searching the network (RoutingService/Search)")
-    }
-
-    async fn list(&self, _: Request<routing::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        not_served("listing announced records (RoutingService/List)")
-    }
-
-    async fn get_provider_count(
-        &self,
-        _: Request<routing::GetProviderCountRequest>,
-    ) -> Result<Response<routing::GetProviderCountResponse>, Status> {
-        not_served("counting providers (RoutingService/GetProviderCount)")
-    }
-}
-
-#[tonic::async_trait]
-impl routing::publication_service_server::PublicationService for Pending {
-    type ListPublicationsStream = Answers<routing::ListPublicationsItem>;
-
-    async fn create_publication(
-        &self,
-        _: Request<routing::PublishRequest>,
-    ) -> Result<Response<routing::CreatePublicationResponse>, Status> {
-        not_served("announcing records to the network (PublicationService/CreatePublication)")
-    }
-
-    async fn list_publications(
-        &self,
-        _: Request<routing::ListPublicationsRequest>,
-    ) -> Result<Response<Self::ListPublicationsStream>, Status> {
-        not_served("announcing records to the network (PublicationService/ListPublications)")
-    }
-
-    async fn get_publication(
-        &self,
-        _: Request<routing::GetPublicationRequest>,
-    ) -> Result<Response<routing::GetPublicationResponse>, Status> {
-        not_served("announcing records to the network (PublicationService/GetPublication)")
-    }
-}
-
-#[tonic::async_trait]
-impl search::search_service_server::SearchService for Pending {
-    type SearchCIDsStream = Answers<search::SearchCiDsResponse>;
-    type SearchRecordsStream = Answers<search::SearchRecordsResponse>;
-
-    async fn search_ci_ds(
-        &self,
-        _: Request<search::SearchCiDsRequest>,
-    ) -> Result<Response<Self::SearchCIDsStream>, Status> {
-        not_served("searching stored records (SearchService/SearchCIDs)")
-    }
-
-    async fn search_records(
-        &self,
-        _: Request<search::SearchRecordsRequest>,
-    ) -> Result<Response<Self::SearchRecordsStream>, Status> {
-        not_served("searching stored records (SearchService/SearchRecords)")
-    }
-
-    async fn count_records(
-        &self,
-        _: Request<search::CountRecordsRequest>,
-    ) -> Result<Response<search::CountRecordsResponse>, Status> {
-        not_served("searching stored records (SearchService/CountRecords)")
     }
 }
 

@@ -3,11 +3,12 @@
 //! Texts of the wire that are made by the transport library are put into the words that clients of the network know
 //! (grpc-api §3.5, §4.0).
 
-use dirnode_store::{StoreError, StoreErrorKind};
+use dirnode_store::{QueryError, QueryErrorKind, StoreError, StoreErrorKind};
 use tonic::{Code, Status};
 
 use crate::ingest::IngestError;
 use crate::policy::Denied;
+use crate::queries::SearchError;
 
 /// Codes in numeric order, named as in metrics and logs (operations §5).
 pub const CODE_NAMES: [&str; 17] = [
@@ -57,6 +58,24 @@ pub fn store_code(error: &StoreError) -> Code {
 #[must_use]
 pub fn store_status(doing: &str, error: &StoreError) -> Status {
     Status::new(store_code(error), format!("{doing}: {error}"))
+}
+
+/// A search that was not answered.
+#[must_use]
+pub fn search_status(error: &SearchError) -> Status {
+    let SearchError::Query(inner) = error else {
+        return Status::internal("internal server error");
+    };
+    let code = match inner.kind() {
+        QueryErrorKind::Invalid => Code::InvalidArgument,
+        QueryErrorKind::TooExpensive => Code::ResourceExhausted,
+        QueryErrorKind::Unavailable => Code::Unavailable,
+        QueryErrorKind::Internal => Code::Internal,
+    };
+    match inner {
+        QueryError::Id { .. } => Status::new(code, format!("failed to create filter options: {inner}")),
+        _ => Status::new(code, inner.to_string()),
+    }
 }
 
 impl From<IngestError> for Status {

@@ -15,7 +15,7 @@ use dirnode_proto::store::v1::{
     PushReferrerRequest, PushReferrerResponse,
 };
 use dirnode_record::referrer::{check_delete, check_pull, check_push};
-use dirnode_record::{RecordCid, Referrer, Violations, read_struct, record_message};
+use dirnode_record::{RecordCid, Referrer, TextError, Violations, read_struct, record_message};
 use dirnode_store::{ReferrerFilter, StoreError, StoreErrorKind, Usage};
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
@@ -98,27 +98,39 @@ async fn pull(api: Arc<Api>, reference: RecordRef) -> Result<Record, Status> {
     else {
         return Err(not_a_record(&api, DOING, cid).await);
     };
-    let record = match record_message(&body) {
-        Some(message) => Record::from_message(message.into()),
-        // Deep or odd, but it may be a record all the same.
-        None => Record::from(read_struct(&body).map_err(|error| {
-            Status::internal(format!(
-                "{DOING}: failed to unmarshal record for CID {cid}: {error}"
-            ))
-        })?),
-    };
-    if api.events.figures().0 > 0 {
-        let row = api
-            .store
-            .record(cid)
-            .await
-            .map_err(|error| store_status(DOING, &error))?;
-        api.events.emit(EventType::RecordPulled, reference.cid, || {
-            row.map(|row| labels_of(&row.summary)).unwrap_or_default()
-        });
-    }
+    let record = record_of(&body).map_err(|error| {
+        Status::internal(format!(
+            "{DOING}: failed to unmarshal record for CID {cid}: {error}"
+        ))
+    })?;
+    emit_pulled(&api, cid).await?;
     api.store.touch(cid, Usage::Pull);
     Ok(record)
+}
+
+/// A stored body as the message that is sent.
+pub(super) fn record_of(body: &[u8]) -> Result<Record, TextError> {
+    match record_message(body) {
+        Some(message) => Ok(Record::from_message(message.into())),
+        // Deep or odd, but it may be a record all the same.
+        None => Ok(Record::from(read_struct(body)?)),
+    }
+}
+
+/// Tells listeners that a record was read; without listeners nothing is looked up.
+pub(super) async fn emit_pulled(api: &Api, cid: RecordCid) -> Result<(), Status> {
+    if api.events.figures().0 == 0 {
+        return Ok(());
+    }
+    let row = api
+        .store
+        .record(cid)
+        .await
+        .map_err(|error| store_status("failed to read record", &error))?;
+    api.events.emit(EventType::RecordPulled, cid.to_string(), || {
+        row.map(|row| labels_of(&row.summary)).unwrap_or_default()
+    });
+    Ok(())
 }
 
 /// A CID that is no record's: unknown, or that of a referrer, which the network answers with `INTERNAL`.
