@@ -196,8 +196,7 @@ async fn a_stream_dropped_in_the_middle_leaves_the_earlier_pushes() {
     // The same when the stream ends by a bad item.
     let mut messages = vec![
         node.client.encode(PUSH, &sample("v7")),
-        Record::from(Some(Struct::default())).encode_to_vec()
-        .into(),
+        Record::from(Some(Struct::default())).encode_to_vec().into(),
     ];
     messages.push(node.client.encode(PUSH, &sample("v8")));
     let outcome = node.client.call(PUSH, messages, End::HalfClose, DEADLINE).await;

@@ -13,8 +13,7 @@ use super::{OutputArgs, ServerArgs};
     dirnode info baearei…\n  \
     dirnode info example.org/agent -o json | jq .schemaVersion")]
 pub(crate) struct Args {
-    /// CID, or name[:version][@cid]
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", help = "CID, or name[:version][@cid]")]
     reference: String,
     #[command(flatten)]
     output: OutputArgs,

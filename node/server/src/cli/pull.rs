@@ -16,8 +16,10 @@ use super::{OutputArgs, ServerArgs};
     dirnode pull example.org/agent:1.0.0\n  \
     dirnode pull example.org/agent -o raw      the canonical bytes that the CID is made of")]
 pub(crate) struct Args {
-    /// CID, or name[:version][@cid]; without a version the latest stored
-    #[arg(value_name = "REF")]
+    #[arg(
+        value_name = "REF",
+        help = "CID, or name[:version][@cid]; without a version the latest stored"
+    )]
     reference: String,
     /// Write to this file
     #[arg(long, value_name = "FILE")]
