@@ -5,6 +5,7 @@ mod client;
 mod delete;
 mod events;
 mod filters;
+mod index;
 mod info;
 mod inputs;
 mod json;
@@ -73,6 +74,8 @@ enum Command {
     Validate(validate::Args),
     /// Look after the data of a stopped node
     Store(store::Args),
+    /// Look at the search index of a stopped node
+    Index(index::Args),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  dirnode completions bash > /etc/bash_completion.d/dirnode")]
     Completions {
@@ -160,6 +163,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Count(args) => block_on(search::count(args)),
         Command::List(args) => block_on(search::list(args)),
         Command::Validate(args) => validate::run(&args),
+        Command::Index(args) => block_on(index::run(args)),
         Command::Store(args) => store::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
