@@ -466,8 +466,19 @@ impl World {
 
     fn rebuild(&mut self) {
         self.index.begin();
-        for known in self.known.values() {
+        let mut all: Vec<Known> = self.known.values().cloned().collect();
+        all.sort_unstable_by_key(|known| known.cid);
+        for (at, known) in (0..).zip(&all) {
             self.index.fill(&known.cid, &known.summary);
+            // Some go while the others are brought.
+            if self.random.below(20) == 0 {
+                let gone = &all[self.random.place(at + 1)];
+                let told = (self.random.below(2) == 0).then_some(gone.summary.description.as_str());
+                assert_eq!(
+                    self.index.remove(&gone.cid, told),
+                    self.known.remove(&gone.cid).is_some()
+                );
+            }
         }
         self.index.finish();
     }

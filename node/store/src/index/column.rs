@@ -123,6 +123,12 @@ impl Column {
         Ok(false)
     }
 
+    /// See [`Dict::collect`].
+    pub(super) fn collect(&mut self) {
+        self.dict.collect();
+        self.postings.collect();
+    }
+
     pub(super) fn settle(&mut self) {
         self.dict.settle();
         self.postings.settle();

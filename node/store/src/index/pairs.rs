@@ -213,6 +213,7 @@ impl Pairs {
     pub(super) fn collect(&mut self) {
         self.left.collect();
         self.right.collect();
+        self.records.collect();
     }
 
     pub(super) fn settle(&mut self) {

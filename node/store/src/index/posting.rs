@@ -11,6 +11,9 @@ const EMPTY: u32 = u32::MAX;
 /// The longest list.
 const FEW: usize = 64;
 
+/// Pairs that wait at most in a build.
+const MAX_PENDING: usize = 1 << 19;
+
 /// Sets of ids by value.
 #[derive(Debug, Default)]
 pub(super) struct Postings {
@@ -18,6 +21,8 @@ pub(super) struct Postings {
     heads: Vec<u32>,
     sets: Vec<Set>,
     free: Vec<u32>,
+    /// In a build, where ids come in no order: value and id of what is not in place yet.
+    pending: Option<Vec<(u32, u32)>>,
 }
 
 #[derive(Debug)]
@@ -62,6 +67,53 @@ impl Postings {
 
     /// Adds `id`, below [`ID_LIMIT`], to the ids of `value`.
     pub(super) fn add(&mut self, value: u32, id: u32) {
+        if let Some(pending) = &mut self.pending {
+            pending.push((value, id));
+            if pending.len() >= MAX_PENDING {
+                self.flush();
+            }
+            return;
+        }
+        self.place(value, id);
+    }
+
+    /// From now on many ids are added, and nothing is asked until [`Postings::settle`].
+    pub(super) fn collect(&mut self) {
+        self.pending.get_or_insert_default();
+    }
+
+    /// Puts what waits in its place: in order, so that each set is visited once.
+    pub(super) fn flush(&mut self) {
+        let Some(mut pending) = self.pending.take() else {
+            return;
+        };
+        pending.sort_unstable();
+        pending.dedup();
+        for group in pending.chunk_by(|one, other| one.0 == other.0) {
+            let Some((value, _)) = group.first().copied() else {
+                continue;
+            };
+            let slot = self
+                .heads
+                .get(value as usize)
+                .copied()
+                .filter(|head| *head != EMPTY);
+            if let Some(slot) = slot.filter(|slot| *slot >= ID_LIMIT)
+                && let Some(Set::Many(set)) = self.sets.get_mut((slot & !ID_LIMIT) as usize)
+                && let Ok(more) = RoaringBitmap::from_sorted_iter(group.iter().map(|(_, id)| *id))
+            {
+                **set |= more;
+                continue;
+            }
+            for (_, id) in group {
+                self.place(value, *id);
+            }
+        }
+        pending.clear();
+        self.pending = Some(pending);
+    }
+
+    fn place(&mut self, value: u32, id: u32) {
         let at = value as usize;
         if self.heads.len() <= at {
             self.heads.resize(at.saturating_add(1), EMPTY);
@@ -98,6 +150,9 @@ impl Postings {
 
     /// Takes `id` from the ids of `value`; true if none is left.
     pub(super) fn remove(&mut self, value: u32, id: u32) -> bool {
+        if self.pending.as_ref().is_some_and(|pending| !pending.is_empty()) {
+            self.flush();
+        }
         let Some(head) = self.heads.get_mut(value as usize) else {
             return true;
         };
@@ -166,6 +221,8 @@ impl Postings {
 
     /// Gives back room, after a build.
     pub(super) fn settle(&mut self) {
+        self.flush();
+        self.pending = None;
         self.heads.shrink_to_fit();
         self.sets.shrink_to_fit();
         for set in &mut self.sets {

@@ -272,7 +272,7 @@ impl SearchIndex {
     /// From now on many records are added, and nothing is asked until [`SearchIndex::settle`].
     pub(crate) fn collect(&mut self) {
         for column in self.fields.iter_mut().chain([&mut self.authors]) {
-            column.dict.collect();
+            column.collect();
         }
         for pairs in &mut self.rows {
             pairs.collect();

@@ -5,7 +5,6 @@
 //! a dictionary, so that parts of them are found. Numbers have no end of different ones and are not: each goes, as a
 //! whole, to one of a fixed number of sets.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use roaring::RoaringBitmap;
@@ -13,7 +12,7 @@ use roaring::RoaringBitmap;
 use super::budget::Meter;
 use super::dict::{Dict, Fit, Needs};
 use super::pattern::{Pattern, folded};
-use super::posting::{Postings, compact, insert, set_bytes};
+use super::posting::{Postings, insert, set_bytes};
 use super::query::QueryError;
 
 /// Words taken from one description; what has more is looked up for every pattern.
@@ -33,7 +32,7 @@ pub(super) struct Words {
     dict: Dict,
     records: Postings,
     /// Records by the hash of their numbers.
-    numbers: HashMap<u32, RoaringBitmap>,
+    numbers: Postings,
     /// Records with a number.
     numbered: RoaringBitmap,
     hasher: RandomState,
@@ -93,7 +92,7 @@ impl Default for Words {
                 order: false,
             }),
             records: Postings::default(),
-            numbers: HashMap::new(),
+            numbers: Postings::default(),
             numbered: RoaringBitmap::new(),
             hasher: RandomState::new(),
             partial: RoaringBitmap::new(),
@@ -111,7 +110,7 @@ impl Words {
         for word in words {
             if is_number(word) {
                 let bucket = self.bucket(word);
-                insert(self.numbers.entry(bucket).or_default(), id);
+                self.numbers.add(bucket, id);
                 insert(&mut self.numbered, id);
             } else {
                 let (value, _) = self.dict.intern(word);
@@ -124,15 +123,6 @@ impl Words {
         u32::try_from(self.hasher.hash_one(number) % NUMBER_SETS).unwrap_or(0)
     }
 
-    fn remove_from_bucket(&mut self, bucket: u32, id: u32) {
-        if let Some(set) = self.numbers.get_mut(&bucket) {
-            set.remove(id);
-            if set.is_empty() {
-                self.numbers.remove(&bucket);
-            }
-        }
-    }
-
     /// Takes a record out; `description` is what it was added with.
     pub(super) fn remove(&mut self, id: u32, description: &str) {
         self.partial.remove(id);
@@ -140,7 +130,7 @@ impl Words {
         self.numbered.remove(id);
         for word in words(&folded).0 {
             if is_number(word) {
-                self.remove_from_bucket(self.bucket(word), id);
+                self.numbers.remove(self.bucket(word), id);
             } else if let Some(value) = self.dict.find(word)
                 && self.records.remove(value, id)
             {
@@ -184,7 +174,7 @@ impl Words {
                     let records = if open_start || open_end {
                         self.numbered.clone()
                     } else {
-                        self.numbers.get(&self.bucket(word)).cloned().unwrap_or_default()
+                        self.numbers.get(self.bucket(word)).to_set().into_owned()
                     };
                     held = Some(match held {
                         Some(held) => held & records,
@@ -232,21 +222,20 @@ impl Words {
 
     pub(super) fn collect(&mut self) {
         self.dict.collect();
+        self.records.collect();
+        self.numbers.collect();
     }
 
     pub(super) fn settle(&mut self) {
         self.dict.settle();
         self.records.settle();
-        for set in self.numbers.values_mut() {
-            compact(set);
-        }
+        self.numbers.settle();
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.numbers
-            .values()
-            .map(|set| set_bytes(set).saturating_add(16))
-            .fold(self.dict.bytes(), u64::saturating_add)
+        self.dict
+            .bytes()
+            .saturating_add(self.numbers.bytes())
             .saturating_add(set_bytes(&self.numbered))
             .saturating_add(self.records.bytes())
             .saturating_add(set_bytes(&self.partial))
@@ -254,18 +243,22 @@ impl Words {
 
     /// Number of different words, for tests.
     pub(super) fn len(&self) -> usize {
-        self.dict.len().saturating_add(self.numbers.len())
+        let numbers = (0..NUMBER_SETS).filter(|bucket| {
+            let bucket = u32::try_from(*bucket).unwrap_or(0);
+            self.numbers.len(bucket) > 0
+        });
+        self.dict.len().saturating_add(numbers.count())
     }
 
     /// Takes a record out whose description is not known any more: every word is asked.
     pub(super) fn remove_blind(&mut self, id: u32) {
         self.partial.remove(id);
         if self.numbered.remove(id) {
-            let buckets: Vec<u32> = self.numbers.keys().copied().collect();
-            for bucket in buckets {
-                self.remove_from_bucket(bucket, id);
+            for bucket in 0..u32::try_from(NUMBER_SETS).unwrap_or(0) {
+                self.numbers.remove(bucket, id);
             }
         }
+        self.records.flush();
         for value in self.dict.values() {
             if self.records.contains(value, id) && self.records.remove(value, id) {
                 self.dict.remove(value);
