@@ -48,6 +48,8 @@ pub struct Exception {
     pub reason: String,
     /// The code that is right here, as the vectors write it.
     pub code: String,
+    /// Of a search: the ids of the records that are right here, in order.
+    pub results: Vec<String>,
 }
 
 /// The exceptions by case id. `id/push` and `id/delete` mean that facet of a case alone.
@@ -74,8 +76,15 @@ pub fn exceptions() -> BTreeMap<String, Exception> {
             "an exception needs id and reason: {line}"
         );
         let code = columns.next().unwrap_or_default();
+        let results = columns.next().unwrap_or_default();
+        let results = results.split_whitespace().map(str::to_owned).collect();
+        let exception = Exception {
+            reason,
+            code,
+            results,
+        };
         assert!(
-            found.insert(id, Exception { reason, code }).is_none(),
+            found.insert(id, exception).is_none(),
             "two exceptions for one case: {line}"
         );
     }

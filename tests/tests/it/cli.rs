@@ -2,31 +2,11 @@
 //! configuration is told.
 
 use dirnode_tests::node::Setup;
-use dirnode_tests::program::{Answer, Program, run};
+use dirnode_tests::program::{Program, run};
 use dirnode_tests::repository;
 use serde_json::{Value as Json, json};
 
-/// Runs a client command against a node, while the node's own tasks go on.
-fn at(address: &str, args: &[&str], stdin: &[u8]) -> Answer {
-    tokio::task::block_in_place(|| run(args, stdin, &[("DIRECTORY_CLIENT_SERVER_ADDRESS", address)]))
-}
-
-fn ok(answer: Answer) -> String {
-    assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{answer:?}");
-    answer.out
-}
-
-fn record(name: &str) -> String {
-    repository()
-        .join("tests/records")
-        .join(name)
-        .display()
-        .to_string()
-}
-
-fn json_of(text: &str) -> Json {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
-}
+use crate::common::{at, json_of, ok, record};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn push_prints_the_cid_in_every_form() {
@@ -421,6 +401,9 @@ fn help_version_and_completions_go_to_standard_output() {
         "delete",
         "events",
         "resolve",
+        "search",
+        "count",
+        "list",
         "validate",
         "completions",
     ] {

@@ -239,9 +239,20 @@ fn rooms_of_the_server_use_only_what_is_drawn() {
             &["events", "policy", "config", "runtime", "remote_schema"],
         ),
         ("startup_record", &["ingest", "policy", "runtime", "config"]),
+        ("queries", &["runtime"]),
+        ("publications", &["events", "ingest", "queries", "runtime"]),
         (
             "api",
-            &["ingest", "events", "policy", "config", "runtime", "telemetry"],
+            &[
+                "ingest",
+                "events",
+                "policy",
+                "config",
+                "runtime",
+                "telemetry",
+                "queries",
+                "publications",
+            ],
         ),
         // It reads figures of rooms when somebody asks, and says codes as the API names them.
         ("telemetry", &["api", "events", "config", "runtime"]),
