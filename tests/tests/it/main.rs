@@ -13,6 +13,7 @@ mod durable;
 mod hostile;
 mod house;
 mod observe;
+mod publish;
 mod replay;
 mod sdk;
 mod search;
