@@ -68,7 +68,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .max_blocking_threads(64)
         .enable_all()
         .build()?
-        .block_on(serve(config))
+        .block_on(async {
+            let ended = serve(config).await;
+            logs::flush();
+            ended
+        })
 }
 
 fn read_config(args: &Args) -> anyhow::Result<(Config, Remarks, Option<PathBuf>)> {

@@ -19,7 +19,7 @@ use super::{OutputArgs, ServerArgs};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     dirnode search --skill 'natural_language_processing/*' --limit 20\n  \
-    dirnode search --author Orchard --exclude-version '<1.0'\n  \
+    dirnode search --author Orchard --exclude-version 'v0.*'\n  \
     dirnode search translat --format record\n  \
     dirnode search --locator 'docker_image' --sort popularity -o jsonl")]
 pub(crate) struct SearchArgs {

@@ -5,15 +5,17 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
-use std::io::IsTerminal as _;
-use std::sync::Mutex;
+use std::io::{IsTerminal as _, Write};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::runtime;
@@ -103,13 +105,120 @@ pub fn start(settings: &Settings) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .event_format(lines);
-    // A second start in one process, as tests do, keeps the first.
-    let _ = match file {
-        Some(file) => builder.with_writer(Mutex::new(file)).try_init(),
-        None => builder.try_init(),
+    let sink: Box<dyn Write + Send> = match file {
+        Some(file) => Box::new(file),
+        None => Box::new(std::io::stdout()),
     };
+    let gathered = Gathered::new(sink);
+    // A second start in one process, as tests do, keeps the first.
+    if builder.with_writer(gathered.clone()).try_init().is_ok() {
+        gathered.start();
+        let _ = STARTED.set(gathered);
+    }
     for remark in remarks {
         tracing::warn!(component = "logger", "{remark}");
+    }
+}
+
+/// Writes what is gathered; for the end of the process.
+pub fn flush() {
+    if let Some(gathered) = STARTED.get() {
+        gathered.flush();
+    }
+}
+
+static STARTED: OnceLock<Gathered> = OnceLock::new();
+
+/// Lines wait so long at most.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
+/// So many bytes are written at once.
+const FLUSH_BYTES: usize = 32 * 1024;
+
+/// Gathers the lines of many calls into one write. A warning or an error is written at once, with all before it.
+#[derive(Clone)]
+struct Gathered(Arc<Mutex<Waiting>>);
+
+struct Waiting {
+    lines: Vec<u8>,
+    sink: Box<dyn Write + Send>,
+}
+
+impl Gathered {
+    fn new(sink: Box<dyn Write + Send>) -> Self {
+        Self(Arc::new(Mutex::new(Waiting {
+            lines: Vec::new(),
+            sink,
+        })))
+    }
+
+    /// Writes now and then, for as long as anybody may log.
+    fn start(&self) {
+        let this = self.clone();
+        let flusher = std::thread::Builder::new()
+            .name("log-flush".to_owned())
+            .spawn(move || {
+                loop {
+                    std::thread::sleep(FLUSH_INTERVAL);
+                    this.flush();
+                }
+            });
+        if flusher.is_err() {
+            // Without the thread a line waits for the next warning, the next full buffer or the end.
+            self.flush();
+        }
+    }
+
+    fn flush(&self) {
+        self.0.lock().write_out();
+    }
+}
+
+impl Waiting {
+    fn write_out(&mut self) {
+        if !self.lines.is_empty() {
+            // Nobody is left to tell when the log itself cannot be written.
+            let _ = self.sink.write_all(&self.lines).and_then(|()| self.sink.flush());
+            self.lines.clear();
+        }
+    }
+}
+
+/// Takes one line.
+struct OneLine {
+    to: Gathered,
+    at_once: bool,
+}
+
+impl Write for OneLine {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut waiting = self.to.0.lock();
+        waiting.lines.extend_from_slice(bytes);
+        if self.at_once || waiting.lines.len() >= FLUSH_BYTES {
+            waiting.write_out();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Gathered {
+    type Writer = OneLine;
+
+    fn make_writer(&'a self) -> OneLine {
+        OneLine {
+            to: self.clone(),
+            at_once: true,
+        }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> OneLine {
+        OneLine {
+            to: self.clone(),
+            at_once: *metadata.level() <= Level::WARN,
+        }
     }
 }
 
@@ -297,7 +406,7 @@ fn quoted(out: &mut String, text: &str) {
 mod tests {
     use super::*;
     use std::io;
-    use std::sync::Arc;
+    use std::sync::Mutex;
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -353,6 +462,39 @@ mod tests {
         }
         assert_eq!((value["ms"].as_f64(), value["n"].as_i64()), (Some(1.5), Some(-3)));
         assert_eq!(value["time"], value["timestamp"]);
+    }
+
+    #[test]
+    fn lines_wait_for_company_and_warnings_do_not() {
+        let memory = Memory::default();
+        let gathered = Gathered::new(Box::new(memory.clone()));
+        let lines = Lines {
+            format: Format::Text,
+            colour: false,
+        };
+        let logger = tracing_subscriber::fmt()
+            .event_format(lines)
+            .with_writer(gathered.clone())
+            .finish();
+        let written = || String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        tracing::subscriber::with_default(logger, || {
+            tracing::info!("first");
+            assert_eq!(written(), "");
+            tracing::warn!("second");
+            assert_eq!(written().lines().count(), 2);
+            tracing::info!("third");
+        });
+        gathered.flush();
+        assert!(
+            written().ends_with(
+                &written()
+                    .lines()
+                    .last()
+                    .map(|line| format!("{line}\n"))
+                    .unwrap_or_default()
+            )
+        );
+        assert_eq!(written().lines().count(), 3);
     }
 
     #[test]
