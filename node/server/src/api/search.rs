@@ -8,8 +8,8 @@ use std::sync::Arc;
 use dirnode_proto::core::v1::Record;
 use dirnode_proto::search::v1::search_service_server::SearchService;
 use dirnode_proto::search::v1::{
-    CountRecordsRequest, CountRecordsResponse, SearchCiDsRequest, SearchCiDsResponse, SearchRecordsRequest,
-    SearchRecordsResponse,
+    CountRecordsRequest, CountRecordsResponse, RecordQuery, SearchCiDsRequest, SearchCiDsResponse,
+    SearchRecordsRequest, SearchRecordsResponse,
 };
 use dirnode_record::RecordCid;
 use dirnode_store::Hits;
@@ -34,6 +34,23 @@ pub struct SearchApi(Arc<Api>);
 impl SearchApi {
     pub fn new(api: Arc<Api>) -> Self {
         Self(api)
+    }
+
+    /// Asks the rules and the index; what is left is to send.
+    async fn start(
+        &self,
+        asked: &[RecordQuery],
+        sort_mode: i32,
+        limit: Option<u32>,
+        offset: Option<u32>,
+    ) -> Result<Sending, Status> {
+        self.0.policy.permit(Caller::Anonymous, Action::Search)?;
+        let (limit, offset) = (limit.unwrap_or(0), offset.unwrap_or(0));
+        let hits = queries::search(&self.0.store, asked, queries::sort_of(sort_mode), limit, offset).await;
+        Ok(Sending::new(
+            &self.0,
+            hits.map_err(|error| search_status(&error))?,
+        ))
     }
 }
 
@@ -89,23 +106,13 @@ impl SearchService for SearchApi {
         &self,
         request: Request<SearchCiDsRequest>,
     ) -> Result<Response<Self::SearchCIDsStream>, Status> {
-        self.0.policy.permit(Caller::Anonymous, Action::Search)?;
         let SearchCiDsRequest {
             queries,
             limit,
             offset,
             sort_mode,
         } = request.into_inner();
-        let sort = queries::sort_of(sort_mode);
-        let hits = queries::search(
-            &self.0.store,
-            &queries,
-            sort,
-            limit.unwrap_or(0),
-            offset.unwrap_or(0),
-        )
-        .await;
-        let sending = Sending::new(&self.0, hits.map_err(|error| search_status(&error))?);
+        let sending = self.start(&queries, sort_mode, limit, offset).await?;
         Ok(Response::new(Box::pin(try_unfold(
             sending,
             |mut sending| async move {
@@ -126,23 +133,13 @@ impl SearchService for SearchApi {
         &self,
         request: Request<SearchRecordsRequest>,
     ) -> Result<Response<Self::SearchRecordsStream>, Status> {
-        self.0.policy.permit(Caller::Anonymous, Action::Search)?;
         let SearchRecordsRequest {
             queries,
             limit,
             offset,
             sort_mode,
         } = request.into_inner();
-        let sort = queries::sort_of(sort_mode);
-        let hits = queries::search(
-            &self.0.store,
-            &queries,
-            sort,
-            limit.unwrap_or(0),
-            offset.unwrap_or(0),
-        )
-        .await;
-        let sending = Sending::new(&self.0, hits.map_err(|error| search_status(&error))?);
+        let sending = self.start(&queries, sort_mode, limit, offset).await?;
         Ok(Response::new(Box::pin(try_unfold(
             sending,
             |mut sending| async move {
