@@ -1,0 +1,1 @@
+//! A node that holds nothing but the network together.

@@ -1,0 +1,1 @@
+//! Publish, announcements, search, republish and expiry: a state machine without sockets or clocks.

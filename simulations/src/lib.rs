@@ -1,0 +1,1 @@
+//! Seeded runs of the production routing brain over one event queue with virtual time.
