@@ -12,6 +12,7 @@ mod common;
 mod durable;
 mod hostile;
 mod house;
+mod interop_go;
 mod observe;
 mod publish;
 mod replay;
