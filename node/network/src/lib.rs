@@ -2,3 +2,5 @@
 //!
 //! Never judges content or peers: it carries, bounds and reports. Follows the libp2p specifications and the
 //! wire contract of the Agent Directory network.
+
+pub mod shim;

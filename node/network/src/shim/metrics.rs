@@ -1,0 +1,60 @@
+//! Counters of the shim. Clones count together.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+/// What crossed the shim. All counters begin at zero with the process.
+#[derive(Debug, Clone, Default)]
+pub struct ShimMetrics {
+    /// Endpoints reported to the application.
+    pub endpoints_seen: Counter,
+    /// Endpoints not reported because nobody took the earlier ones.
+    pub endpoints_dropped: Counter,
+    /// Endpoints not reported because their connection had reported too many.
+    pub endpoints_over_limit: Counter,
+    /// Messages of ours that went without our endpoints because they would have become too long.
+    pub endpoints_withheld: Counter,
+    /// Identify messages that did not parse and were handed on as they are.
+    pub messages_unparsed: Counter,
+    /// Frames with a wrong or too large prefix; their stream was handed on as it is.
+    pub frames_refused: Counter,
+}
+
+impl ShimMetrics {
+    /// Makes the counters known under `shim_*`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("shim");
+        let mut add =
+            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        add(
+            "endpoints_seen",
+            "Endpoints of peers reported",
+            &self.endpoints_seen,
+        );
+        add(
+            "endpoints_dropped",
+            "Endpoints not reported, the channel was full",
+            &self.endpoints_dropped,
+        );
+        add(
+            "endpoints_over_limit",
+            "Endpoints not reported, too many on one connection",
+            &self.endpoints_over_limit,
+        );
+        add(
+            "endpoints_withheld",
+            "Messages sent without our own endpoints for their length",
+            &self.endpoints_withheld,
+        );
+        add(
+            "messages_unparsed",
+            "Identify messages that did not parse",
+            &self.messages_unparsed,
+        );
+        add(
+            "frames_refused",
+            "Frames with a wrong or too large prefix",
+            &self.frames_refused,
+        );
+    }
+}
