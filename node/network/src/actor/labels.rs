@@ -1,0 +1,157 @@
+//! The labels topic: announcements out, announcements in, and the verdicts owed on them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::gossipsub::{self, PublishError};
+use libp2p::PeerId;
+use tokio::time::Instant;
+
+use super::Actor;
+use crate::config::MAX_ANNOUNCEMENT;
+use crate::error::NetworkError;
+use crate::event::{Announced, AnnouncementToken, NetworkEvent, Verdict};
+use crate::gossip::{Owed, acceptance, topic};
+use crate::handle::AnnounceOutcome;
+
+impl Actor {
+    pub(super) fn announce(&mut self, data: Bytes) -> Result<AnnounceOutcome, NetworkError> {
+        let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() else {
+            return Err(NetworkError::GossipDisabled);
+        };
+        let (result, outcome) = match gossip.publish(topic().hash(), data) {
+            Ok(_) => ("sent", Ok(AnnounceOutcome::Sent)),
+            Err(PublishError::NoPeersSubscribedToTopic) => ("no_peers", Ok(AnnounceOutcome::NoPeersYet)),
+            Err(PublishError::AllQueuesFull(_)) => ("queues_full", Ok(AnnounceOutcome::QueuesFull)),
+            Err(PublishError::MessageTooLarge) => (
+                "too_large",
+                Err(NetworkError::TooLarge {
+                    what: "announcement",
+                    size_bytes: MAX_ANNOUNCEMENT,
+                    limit_bytes: MAX_ANNOUNCEMENT,
+                }),
+            ),
+            Err(error) => (
+                "failed",
+                Err(NetworkError::Internal {
+                    reason: format!("publishing: {error}"),
+                }),
+            ),
+        };
+        self.metrics.announced(result);
+        outcome
+    }
+
+    pub(super) fn on_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            } => self.on_announcement(propagation_source, message_id, message),
+            gossipsub::Event::Subscribed { peer_id, topic: name } => {
+                if name == topic().hash() {
+                    self.out.emit(NetworkEvent::PeerSubscribed { peer: peer_id });
+                }
+            }
+            gossipsub::Event::SlowPeer { peer_id, .. } => {
+                tracing::debug!(peer = %peer_id, "peer is too slow for gossip");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_announcement(
+        &mut self,
+        forwarder: PeerId,
+        id: gossipsub::MessageId,
+        message: gossipsub::Message,
+    ) {
+        self.metrics.announcement("received");
+        let owed = Owed { id, forwarder };
+        // Strict validation lets no message without an author and a sequence number through.
+        let (Some(publisher), Some(seqno)) = (message.source, message.sequence_number) else {
+            self.metrics.announcement("unsigned");
+            self.give_verdict(&owed, Verdict::Reject);
+            return;
+        };
+        if !self.out.has_room() {
+            self.metrics.event_dropped("announcement");
+            self.metrics.announcement("dropped");
+            self.give_verdict(&owed, Verdict::Ignore);
+            return;
+        }
+        let Some(token) = self.awaiting.file(owed.clone(), Instant::now()) else {
+            self.metrics.announcement("dropped");
+            self.give_verdict(&owed, Verdict::Ignore);
+            return;
+        };
+        let announced = Announced {
+            token,
+            publisher,
+            forwarder,
+            seqno,
+            received_at: (self.runtime.clock)(),
+            data: Bytes::from(message.data),
+        };
+        if !self.out.offer(NetworkEvent::Announced(announced), "announcement") {
+            self.awaiting.take(token);
+            self.metrics.announcement("dropped");
+            self.give_verdict(&owed, Verdict::Ignore);
+        }
+    }
+
+    pub(super) fn report(&mut self, token: AnnouncementToken, verdict: Verdict) {
+        match self.awaiting.take(token) {
+            Some(owed) => {
+                self.metrics.verdict(verdict);
+                self.give_verdict(&owed, verdict);
+            }
+            None => self.metrics.announcement("verdict_too_late"),
+        }
+    }
+
+    pub(super) fn expire_verdicts(&mut self, now: Instant) {
+        for owed in self.awaiting.overdue(now) {
+            self.metrics.announcement("unjudged");
+            self.give_verdict(&owed, Verdict::Ignore);
+        }
+    }
+
+    fn give_verdict(&mut self, owed: &Owed, verdict: Verdict) {
+        if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut()
+            && !gossip.report_message_validation_result(&owed.id, &owed.forwarder, acceptance(verdict))
+        {
+            self.metrics.announcement("forgotten_by_router");
+        }
+    }
+
+    pub(super) fn score(&mut self, peer: PeerId, delta: f64) {
+        let score = self.scores.add(peer, delta);
+        if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
+            gossip.set_application_score(&peer, score);
+        }
+    }
+
+    pub(super) fn fade_scores(&mut self, passed: Duration) {
+        let faded = self.scores.fade(passed);
+        if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
+            for (peer, score) in faded {
+                gossip.set_application_score(&peer, score);
+            }
+        }
+    }
+
+    /// Connected peers on the topic, and those of them in our mesh.
+    pub(super) fn topic_counts(&self) -> (usize, usize) {
+        let Some(gossip) = self.swarm.behaviour().gossip.as_ref() else {
+            return (0, 0);
+        };
+        let topic = topic().hash();
+        let on_topic = gossip
+            .all_peers()
+            .filter(|(_, topics)| topics.contains(&&topic))
+            .count();
+        (on_topic, gossip.mesh_peers(&topic).count())
+    }
+}

@@ -1,0 +1,105 @@
+//! Starting the network: configuration in, a handle, an event queue and the task to run out.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use libp2p::Swarm;
+use libp2p::identity::Keypair;
+use libp2p::metrics::Registry;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::actor::{Actor, Parts};
+use crate::behaviour::Behaviour;
+use crate::config::{COMMAND_QUEUE, Config, EVENT_QUEUE};
+use crate::error::NetworkError;
+use crate::event::NetworkEvent;
+use crate::handle::NetworkHandle;
+use crate::library::Library;
+use crate::metrics::Metrics;
+use crate::rpc::server::Server;
+use crate::runtime::Runtime;
+use crate::transport;
+
+/// Events that a slow watcher may be behind before it loses some.
+const WATCH_QUEUE: usize = 512;
+
+/// Streams of one connection negotiating at once.
+const MAX_NEGOTIATING: usize = 128;
+
+/// A started network: the handle to ask, the events to read, the task to run.
+pub struct Network {
+    /// Asks the swarm task.
+    pub handle: NetworkHandle,
+    /// Everything that happens; read it, or announcements are dropped.
+    pub events: mpsc::Receiver<NetworkEvent>,
+    /// The swarm task. It ends after [`NetworkHandle::shutdown`] or when every handle is gone; nothing happens
+    /// before it is polled.
+    pub task: BoxFuture<'static, ()>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// Opens the listen addresses and prepares the swarm task. Has to be called within a tokio runtime.
+    ///
+    /// Without a `library` the node serves no records and does not offer the protocols for them.
+    ///
+    /// # Errors
+    /// [`NetworkError::Config`] with every fault; [`NetworkError::Listen`]; [`NetworkError::Internal`].
+    pub fn start(
+        config: Config,
+        keypair: &Keypair,
+        library: Option<Arc<dyn Library>>,
+        registry: &mut Registry,
+        runtime: Runtime,
+    ) -> Result<Self, NetworkError> {
+        config.check()?;
+        // QUIC and TLS ask for the provider of the process; a second attempt finds the first one's and is fine.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let id = keypair.public().to_peer_id();
+        let metrics = Arc::new(Metrics::new(registry));
+        let libp2p_metrics = libp2p::metrics::Metrics::new(registry);
+        let (transport, relay_client) =
+            transport::build(keypair, config.memory_transport, |_, muxer| muxer)?;
+        let behaviour = Behaviour::new(&config, keypair, relay_client, library.is_some())?;
+        let spawn = Arc::clone(&runtime.spawn);
+        let swarm_config = libp2p::swarm::Config::with_executor(move |task| spawn("network.connection", task))
+            .with_idle_connection_timeout(config.idle_timeout)
+            .with_max_negotiating_inbound_streams(MAX_NEGOTIATING);
+        let swarm = Swarm::new(transport, behaviour, id, swarm_config);
+        let server =
+            library.map(|library| Server::new(library, &config.limits, runtime.clone(), Arc::clone(&metrics)));
+        let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+        let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
+        let (watchers, _) = broadcast::channel(WATCH_QUEUE);
+        let stop = CancellationToken::new();
+        let actor = Actor::new(Parts {
+            config,
+            runtime,
+            swarm,
+            commands: command_queue,
+            events,
+            watchers: watchers.clone(),
+            stop: stop.clone(),
+            metrics: Arc::clone(&metrics),
+            libp2p_metrics,
+            server,
+        })?;
+        Ok(Self {
+            handle: NetworkHandle {
+                id,
+                commands,
+                events: watchers,
+                stop,
+                metrics,
+            },
+            events: event_queue,
+            task: Box::pin(actor.run()),
+        })
+    }
+}
