@@ -16,7 +16,7 @@ use libp2p::{
 
 use crate::config::{
     CATCH_UP_PROTOCOL, Config, KAD_PROTOCOL, MAX_KAD_MESSAGE, PROVIDER_RECORD_TTL, QUERY_TIMEOUT,
-    Reachability, RPC_PROTOCOL,
+    RPC_PROTOCOL, Reachability,
 };
 use crate::error::NetworkError;
 use crate::gossip;

@@ -279,7 +279,9 @@ impl Config {
         ] {
             for addr in addrs {
                 if peer_of(addr).is_none() {
-                    faults.push(format!("{key}: {addr} has no peer id; end it with /p2p/<peer id>"));
+                    faults.push(format!(
+                        "{key}: {addr} has no peer id; end it with /p2p/<peer id>"
+                    ));
                 }
             }
         }

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use libp2p::PeerId;
 use libp2p::gossipsub::{
     self, ConfigBuilder, IdentTopic, MessageAcceptance, MessageAuthenticity, MessageId, PeerScoreParams,
     PeerScoreThresholds, TopicHash, TopicScoreParams, ValidationMode,
 };
 use libp2p::identity::Keypair;
-use libp2p::PeerId;
 use tokio::time::Instant;
 
 use crate::config::{

@@ -62,7 +62,9 @@ pub struct NetworkHandle {
 
 impl std::fmt::Debug for NetworkHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NetworkHandle").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("NetworkHandle")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,7 +80,8 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Closed`].
     pub async fn status(&self) -> Result<Status, NetworkError> {
-        self.ask("status", ASK_TIMEOUT, |reply| Command::Status { reply }).await
+        self.ask("status", ASK_TIMEOUT, |reply| Command::Status { reply })
+            .await
     }
 
     /// Every connected peer, in the order of their ids.
@@ -86,7 +89,8 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Closed`].
     pub async fn peers(&self) -> Result<Vec<PeerView>, NetworkError> {
-        self.ask("peers", ASK_TIMEOUT, |reply| Command::Peers { reply }).await
+        self.ask("peers", ASK_TIMEOUT, |reply| Command::Peers { reply })
+            .await
     }
 
     /// Connects to an address and tells who is there. Answers at once when that peer is connected already.
@@ -94,8 +98,11 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Dial`] with what every tried address said; [`NetworkError::Timeout`].
     pub async fn connect(&self, addr: Multiaddr) -> Result<PeerId, NetworkError> {
-        self.ask("connect", CONNECT_TIMEOUT, |reply| Command::Connect { addr, reply })
-            .await
+        self.ask("connect", CONNECT_TIMEOUT, |reply| Command::Connect {
+            addr,
+            reply,
+        })
+        .await
     }
 
     /// Closes all connections with a peer; whether there was one.
@@ -103,8 +110,11 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Closed`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<bool, NetworkError> {
-        self.ask("disconnect", ASK_TIMEOUT, |reply| Command::Disconnect { peer, reply })
-            .await
+        self.ask("disconnect", ASK_TIMEOUT, |reply| Command::Disconnect {
+            peer,
+            reply,
+        })
+        .await
     }
 
     /// Round trip time to a peer, dialling it first when needed.
@@ -124,7 +134,8 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Unreachable`] when nobody knows; [`NetworkError::NoPeers`]; [`NetworkError::Timeout`].
     pub async fn find_peer(&self, peer: PeerId) -> Result<Vec<Multiaddr>, NetworkError> {
-        self.query("find peer", |reply| Query::FindPeer { peer, reply }).await
+        self.query("find peer", |reply| Query::FindPeer { peer, reply })
+            .await
     }
 
     /// The peers closest to a key, nearest first, at most 20, with addresses.
@@ -133,7 +144,8 @@ impl NetworkHandle {
     /// [`NetworkError::TooLarge`] for a key above 80 bytes; [`NetworkError::NoPeers`]; [`NetworkError::Timeout`].
     pub async fn closest(&self, key: Vec<u8>) -> Result<Vec<PeerAddrs>, NetworkError> {
         check_key(&key)?;
-        self.query("closest peers", |reply| Query::Closest { key, reply }).await
+        self.query("closest peers", |reply| Query::Closest { key, reply })
+            .await
     }
 
     /// Tells the 20 peers closest to a key that we provide it.
@@ -153,8 +165,11 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Closed`].
     pub async fn stop_providing(&self, key: Vec<u8>) -> Result<(), NetworkError> {
-        self.ask("stop providing", ASK_TIMEOUT, |reply| Command::StopProviding { key, reply })
-            .await
+        self.ask("stop providing", ASK_TIMEOUT, |reply| Command::StopProviding {
+            key,
+            reply,
+        })
+        .await
     }
 
     /// Tells one peer that we provide many keys, down one stream; how many were written.
@@ -169,7 +184,9 @@ impl NetworkHandle {
             check_key(key)?;
         }
         let addrs = self
-            .ask("external addresses", ASK_TIMEOUT, |reply| Command::External { reply })
+            .ask("external addresses", ASK_TIMEOUT, |reply| Command::External {
+                reply,
+            })
             .await?;
         if addrs.is_empty() {
             return Err(NetworkError::NoExternalAddress);
@@ -181,7 +198,8 @@ impl NetworkHandle {
         )
         .await?;
         let sent = sweep::send(self.id, peer, stream, &addrs, keys).await;
-        self.metrics.swept(sent.as_ref().map_or(0, |count| *count), sent.is_err());
+        self.metrics
+            .swept(sent.as_ref().map_or(0, |count| *count), sent.is_err());
         sent
     }
 
@@ -241,8 +259,13 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Remote`] with the peer's own status; [`NetworkError::BadReply`] when it answers for another CID;
     /// the errors of connecting; [`NetworkError::Timeout`].
-    pub async fn lookup(&self, peer: PeerId, cid: RecordCid) -> Result<BTreeMap<String, String>, NetworkError> {
-        self.call("Lookup", peer, |stream| client::lookup(peer, stream, cid)).await
+    pub async fn lookup(
+        &self,
+        peer: PeerId,
+        cid: RecordCid,
+    ) -> Result<BTreeMap<String, String>, NetworkError> {
+        self.call("Lookup", peer, |stream| client::lookup(peer, stream, cid))
+            .await
     }
 
     /// A record from a peer. Its bytes hash to `cid`: anything else is [`NetworkError::BadReply`].
@@ -250,7 +273,8 @@ impl NetworkHandle {
     /// # Errors
     /// As [`NetworkHandle::lookup`].
     pub async fn pull(&self, peer: PeerId, cid: RecordCid) -> Result<Pulled, NetworkError> {
-        self.call("Pull", peer, |stream| client::pull(peer, stream, cid)).await
+        self.call("Pull", peer, |stream| client::pull(peer, stream, cid))
+            .await
     }
 
     /// What refers to a record at a peer.
@@ -311,9 +335,8 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Closed`].
     pub async fn add_external_address(&self, addr: Multiaddr) -> Result<(), NetworkError> {
-        self.ask("add external address", ASK_TIMEOUT, |reply| Command::AddExternal {
-            addr,
-            reply,
+        self.ask("add external address", ASK_TIMEOUT, |reply| {
+            Command::AddExternal { addr, reply }
         })
         .await
     }
@@ -334,8 +357,12 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Closed`].
     pub async fn block(&self, peer: PeerId, blocked: bool) -> Result<bool, NetworkError> {
-        self.ask("block", ASK_TIMEOUT, |reply| Command::Block { peer, blocked, reply })
-            .await
+        self.ask("block", ASK_TIMEOUT, |reply| Command::Block {
+            peer,
+            blocked,
+            reply,
+        })
+        .await
     }
 
     /// Stops the network. The task ends soon after; whoever waits for an answer gets [`NetworkError::Closed`].
@@ -382,7 +409,10 @@ impl NetworkHandle {
     }
 
     async fn tell(&self, command: Command) -> Result<(), NetworkError> {
-        self.commands.send(command).await.map_err(|_| NetworkError::Closed)
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| NetworkError::Closed)
     }
 
     async fn ask<T>(
@@ -409,7 +439,10 @@ async fn within<T>(
 ) -> Result<T, NetworkError> {
     tokio::time::timeout(deadline, work)
         .await
-        .unwrap_or(Err(NetworkError::Timeout { what, after: deadline }))
+        .unwrap_or(Err(NetworkError::Timeout {
+            what,
+            after: deadline,
+        }))
 }
 
 /// Keys outside these bounds are refused by every receiver.

@@ -14,7 +14,9 @@ use crate::event::Verdict;
 use crate::status::{Direction, TransportKind};
 
 /// Upper bounds of query times, in seconds.
-const SECONDS: [f64; 12] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
+const SECONDS: [f64; 12] = [
+    0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0,
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ConnectionLabels {
@@ -122,8 +124,16 @@ impl Metrics {
     fn register(&self, to: &mut Registry) {
         to.register("connections", "Established connections", self.connections.clone());
         to.register("peers", "Connected peers", self.peers.clone());
-        to.register("routing_table_peers", "Peers in the DHT routing table", self.table.clone());
-        to.register("topic_peers", "Connected peers on the labels topic", self.topic_peers.clone());
+        to.register(
+            "routing_table_peers",
+            "Peers in the DHT routing table",
+            self.table.clone(),
+        );
+        to.register(
+            "topic_peers",
+            "Connected peers on the labels topic",
+            self.topic_peers.clone(),
+        );
         to.register("mesh_peers", "Peers in our gossip mesh", self.mesh_peers.clone());
         to.register("dials", "Outbound dials that ended", self.dials.clone());
         to.register(
@@ -142,14 +152,22 @@ impl Metrics {
             "Messages that DHT queries sent to peers",
             self.query_requests.clone(),
         );
-        to.register("queries_running", "DHT queries at work", self.queries_running.clone());
+        to.register(
+            "queries_running",
+            "DHT queries at work",
+            self.queries_running.clone(),
+        );
         to.register(
             "queries_waiting",
             "DHT queries waiting for their turn",
             self.queries_waiting.clone(),
         );
         to.register("dht_requests", "DHT requests served", self.dht_requests.clone());
-        to.register("announced", "Own announcements by outcome", self.announced.clone());
+        to.register(
+            "announced",
+            "Own announcements by outcome",
+            self.announced.clone(),
+        );
         to.register(
             "announcements",
             "Received announcements by what became of them",
@@ -160,21 +178,33 @@ impl Metrics {
             "Received announcements without a verdict yet",
             self.awaiting_verdict.clone(),
         );
-        to.register("rpc_calls", "RPC calls by method, side and result", self.rpc.clone());
+        to.register(
+            "rpc_calls",
+            "RPC calls by method, side and result",
+            self.rpc.clone(),
+        );
         to.register(
             "rpc_refused",
             "Inbound request streams that were not served",
             self.rpc_refused.clone(),
         );
         to.register("rpc_serving", "Requests being served", self.rpc_serving.clone());
-        to.register("swept_records", "Provider records sent by sweeps", self.swept.clone());
+        to.register(
+            "swept_records",
+            "Provider records sent by sweeps",
+            self.swept.clone(),
+        );
         to.register("sweeps", "Sweep streams by result", self.sweeps.clone());
         to.register(
             "events_dropped",
             "Events dropped because their reader is behind",
             self.events_dropped.clone(),
         );
-        to.register("events_queued", "Events waiting for their reader", self.events_queued.clone());
+        to.register(
+            "events_queued",
+            "Events waiting for their reader",
+            self.events_queued.clone(),
+        );
         to.register(
             "commands_queued",
             "Commands waiting for the swarm task",
@@ -222,10 +252,18 @@ impl Metrics {
         self.inbound_failed.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    pub(crate) fn query_ended(&self, kind: &'static str, result: &'static str, seconds: Option<f64>, requests: u32) {
+    pub(crate) fn query_ended(
+        &self,
+        kind: &'static str,
+        result: &'static str,
+        seconds: Option<f64>,
+        requests: u32,
+    ) {
         self.queries.get_or_create(&QueryLabels { kind, result }).inc();
         if let Some(seconds) = seconds {
-            self.query_seconds.get_or_create(&KindLabel { kind }).observe(seconds);
+            self.query_seconds
+                .get_or_create(&KindLabel { kind })
+                .observe(seconds);
         }
         self.query_requests
             .get_or_create(&KindLabel { kind })

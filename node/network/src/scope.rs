@@ -32,9 +32,7 @@ pub(crate) fn scope(addr: &Multiaddr) -> Scope {
     }
     match addr.iter().next() {
         Some(Protocol::Memory(_)) => Scope::Loopback,
-        Some(
-            Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name),
-        ) => {
+        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name)) => {
             if name == "localhost" || name.ends_with(".localhost") {
                 Scope::Loopback
             } else {
@@ -147,7 +145,12 @@ mod tests {
     #[test]
     fn a_peer_on_the_internet_gives_no_private_address() {
         let peer = PeerId::random();
-        let all = ["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/8.8.8.8/tcp/1"].map(addr);
+        let all = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip4/8.8.8.8/tcp/1",
+        ]
+        .map(addr);
         let seen_from = |remote: &str| usable(&peer, &addr(remote), all.clone()).len();
         assert_eq!(seen_from("/ip4/127.0.0.1/tcp/9"), 3);
         assert_eq!(seen_from("/ip4/10.0.0.9/tcp/9"), 2);

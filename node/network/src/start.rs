@@ -40,7 +40,9 @@ pub struct Network {
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Network").field("handle", &self.handle).finish_non_exhaustive()
+        f.debug_struct("Network")
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,16 +66,16 @@ impl Network {
         let id = keypair.public().to_peer_id();
         let metrics = Arc::new(Metrics::new(registry));
         let libp2p_metrics = libp2p::metrics::Metrics::new(registry);
-        let (transport, relay_client) =
-            transport::build(keypair, config.memory_transport, |_, muxer| muxer)?;
+        let (transport, relay_client) = transport::build(keypair, config.memory_transport, |_, muxer| muxer)?;
         let behaviour = Behaviour::new(&config, keypair, relay_client, library.is_some())?;
         let spawn = Arc::clone(&runtime.spawn);
-        let swarm_config = libp2p::swarm::Config::with_executor(move |task| spawn("network.connection", task))
-            .with_idle_connection_timeout(config.idle_timeout)
-            .with_max_negotiating_inbound_streams(MAX_NEGOTIATING);
+        let swarm_config =
+            libp2p::swarm::Config::with_executor(move |task| spawn("network.connection", task))
+                .with_idle_connection_timeout(config.idle_timeout)
+                .with_max_negotiating_inbound_streams(MAX_NEGOTIATING);
         let swarm = Swarm::new(transport, behaviour, id, swarm_config);
-        let server =
-            library.map(|library| Server::new(library, &config.limits, runtime.clone(), Arc::clone(&metrics)));
+        let server = library
+            .map(|library| Server::new(library, &config.limits, runtime.clone(), Arc::clone(&metrics)));
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (watchers, _) = broadcast::channel(WATCH_QUEUE);

@@ -251,12 +251,7 @@ impl NetworkBehaviour for Streams {
         }
     }
 
-    fn on_connection_handler_event(
-        &mut self,
-        _: PeerId,
-        _: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
         self.events.push_back(ToSwarm::GenerateEvent(event));
     }
 

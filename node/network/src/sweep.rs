@@ -111,7 +111,11 @@ mod tests {
         let peer = PeerId::random();
         let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
         let mut buffer = Vec::new();
-        put_message(&mut buffer, b"k", &provider_field(peer, std::slice::from_ref(&addr)));
+        put_message(
+            &mut buffer,
+            b"k",
+            &provider_field(peer, std::slice::from_ref(&addr)),
+        );
         let id = peer.to_bytes();
         let mut expected = vec![0x08, 0x02, 0x12, 1, b'k', 0x4a];
         let inner = 2 + id.len() + 2 + addr.len() + 2;

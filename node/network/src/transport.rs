@@ -9,12 +9,9 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, Either, FutureExt as _};
 use futures_util::{AsyncRead, AsyncWrite, TryFutureExt as _};
-use libp2p::core::Transport as _;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, MemoryTransport};
-use libp2p::core::upgrade::{
-    InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version,
-};
+use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, tls, yamux};
 

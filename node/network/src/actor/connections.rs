@@ -227,7 +227,9 @@ impl Actor {
         if let Some(waiter) = self.dials.take(id) {
             let answer = match error {
                 // The named peer was connected meanwhile from its own side.
-                DialError::DialPeerConditionFalse(_) if peer.is_some_and(|peer| self.peers.get(&peer).is_some()) => {
+                DialError::DialPeerConditionFalse(_)
+                    if peer.is_some_and(|peer| self.peers.get(&peer).is_some()) =>
+                {
                     peer.ok_or(NetworkError::Closed)
                 }
                 _ => Err(NetworkError::Dial {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p::gossipsub::{self, PublishError};
 use libp2p::PeerId;
+use libp2p::gossipsub::{self, PublishError};
 use tokio::time::Instant;
 
 use super::Actor;
@@ -61,12 +61,7 @@ impl Actor {
         }
     }
 
-    fn on_announcement(
-        &mut self,
-        forwarder: PeerId,
-        id: gossipsub::MessageId,
-        message: gossipsub::Message,
-    ) {
+    fn on_announcement(&mut self, forwarder: PeerId, id: gossipsub::MessageId, message: gossipsub::Message) {
         self.metrics.announcement("received");
         let owed = Owed { id, forwarder };
         // Strict validation lets no message without an author and a sequence number through.

@@ -239,7 +239,11 @@ impl Actor {
             Command::Disconnect { peer, reply } => {
                 let _ = reply.send(Ok(self.swarm.disconnect_peer_id(peer).is_ok()));
             }
-            Command::OpenStream { peer, protocol, reply } => {
+            Command::OpenStream {
+                peer,
+                protocol,
+                reply,
+            } => {
                 self.swarm.behaviour_mut().streams.open(peer, protocol, reply);
             }
             Command::Query { query } => self.ask_dht(query),
@@ -323,11 +327,13 @@ impl Actor {
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "listener error"),
             SwarmEvent::ExternalAddrConfirmed { address } => {
                 tracing::info!(addr = %address, "external address confirmed");
-                self.out.emit(NetworkEvent::ExternalAddressConfirmed { addr: address });
+                self.out
+                    .emit(NetworkEvent::ExternalAddressConfirmed { addr: address });
             }
             SwarmEvent::ExternalAddrExpired { address } => {
                 tracing::info!(addr = %address, "external address expired");
-                self.out.emit(NetworkEvent::ExternalAddressExpired { addr: address });
+                self.out
+                    .emit(NetworkEvent::ExternalAddressExpired { addr: address });
             }
             other => tracing::trace!(event = ?other, "swarm event"),
         }

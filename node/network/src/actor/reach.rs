@@ -104,7 +104,11 @@ impl Reach {
         if self.verdict != ReachabilityVerdict::Private {
             return Vec::new();
         }
-        let held = self.relays.values().filter(|relay| relay.listener.is_some()).count();
+        let held = self
+            .relays
+            .values()
+            .filter(|relay| relay.listener.is_some())
+            .count();
         let wanted = WANTED_RESERVATIONS.saturating_sub(held);
         self.relays
             .iter()
@@ -291,11 +295,18 @@ mod tests {
     #[test]
     fn loopback_is_taken_only_when_there_is_nothing_else() {
         let config = Config::default();
-        let (own, lan, wan) = ("/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/8.8.8.8/tcp/1");
+        let (own, lan, wan) = (
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip4/8.8.8.8/tcp/1",
+        );
         assert_eq!(derived(&config, &[own]), [own]);
         assert_eq!(derived(&config, &[own, lan]), [lan]);
         assert_eq!(derived(&config, &[own, lan, wan]), [lan]);
-        assert!(derived(&config, &[own, wan]).is_empty(), "peers have to confirm it");
+        assert!(
+            derived(&config, &[own, wan]).is_empty(),
+            "peers have to confirm it"
+        );
     }
 
     #[test]
