@@ -15,5 +15,6 @@ pub mod publications;
 pub mod queries;
 pub mod remote_schema;
 pub mod runtime;
+pub mod shards;
 pub mod startup_record;
 pub mod telemetry;

@@ -9,12 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use dirnode_store::{OpenReport, Store, StoreConfig};
-use futures_util::stream::select_all;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::api::call::CallLayer;
 use crate::api::health::Health;
@@ -27,6 +24,7 @@ use crate::policy::Policy;
 use crate::publications::Publications;
 use crate::queries;
 use crate::runtime::{self, Clock};
+use crate::shards::Shards;
 use crate::startup_record;
 use crate::telemetry::http::{serve_health, serve_metrics};
 use crate::telemetry::metrics::Metrics;
@@ -51,7 +49,7 @@ pub struct Node {
     events: EventBus,
     health: Health,
     stop: CancellationToken,
-    serving: JoinHandle<()>,
+    serving: Shards,
     opened: OpenReport,
 }
 
@@ -123,28 +121,27 @@ impl Node {
             .iter()
             .map(TcpListener::local_addr)
             .collect::<Result<Vec<_>, _>>()?;
-        let incoming = select_all(
-            listeners
-                .into_iter()
-                .map(|listener| TcpIncoming::from(listener).with_nodelay(Some(true))),
-        );
-        let connection = &config.connection;
-        let server = Server::builder()
-            .layer(layer)
-            .max_concurrent_streams(connection.max_concurrent_streams)
-            .max_connection_age(connection.max_connection_age)
-            .max_connection_age_grace(connection.max_connection_age_grace)
-            .http2_keepalive_interval(Some(connection.keepalive_time))
-            .http2_keepalive_timeout(Some(connection.keepalive_timeout))
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-        let serving = runtime::spawn("grpc", async move {
-            if let Err(error) = server.await {
-                tracing::error!(component = "grpc", %error, "server ended");
+        let connection = config.connection.clone();
+        let stopping = stop.clone();
+        let serve = move |incoming| {
+            let server = Server::builder()
+                .layer(layer.clone())
+                .max_concurrent_streams(connection.max_concurrent_streams)
+                .max_connection_age(connection.max_connection_age)
+                .max_connection_age_grace(connection.max_connection_age_grace)
+                .http2_keepalive_interval(Some(connection.keepalive_time))
+                .http2_keepalive_timeout(Some(connection.keepalive_timeout))
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .add_routes(routes.clone())
+                .serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+            async move {
+                if let Err(error) = server.await {
+                    tracing::error!(component = "grpc", %error, "server ended");
+                }
             }
-        });
+        };
+        let serving = Shards::start(listeners, serve, stop.clone())?;
         runtime::spawn(
             "readiness",
             watch_readiness(store.clone(), health.clone(), stop.clone()),
@@ -195,7 +192,7 @@ impl Node {
 
     /// Ends when the server ended by itself, which it does not do in good health.
     pub async fn ended(&mut self) {
-        let _ = (&mut self.serving).await;
+        self.serving.ended().await;
     }
 
     /// Refuses new calls, lets running ones end for [`DRAIN`], closes the store.
@@ -206,9 +203,9 @@ impl Node {
         self.health.drain();
         self.events.close();
         self.stop.cancel();
-        if tokio::time::timeout(DRAIN, &mut self.serving).await.is_err() {
+        if tokio::time::timeout(DRAIN, self.serving.ended()).await.is_err() {
             tracing::warn!(component = "grpc", "calls did not end in {DRAIN:?} and were cut");
-            self.serving.abort();
+            self.serving.cut();
         }
         self.store
             .close()

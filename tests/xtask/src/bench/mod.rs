@@ -39,6 +39,9 @@ pub struct StoreArgs {
     /// Runs of each measurement; the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
+    /// Measure only reads, once the store is filled
+    #[arg(long, conflicts_with_all = ["write_doc", "check"])]
+    reads_only: bool,
     /// Write docs/benchmarks.md
     #[arg(long)]
     write_doc: bool,
