@@ -27,6 +27,7 @@ pub mod status;
 mod streams;
 mod sweep;
 mod transport;
+pub mod wire;
 
 pub use config::{Config, Limits, Reachability, Role};
 pub use error::{ErrorKind, NetworkError};
