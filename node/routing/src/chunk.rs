@@ -99,6 +99,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn every_chunk_fits_and_nothing_is_dropped(values in proptest::collection::vec(".{0,400}", 0..300)) {
             let labels: Vec<Label> = values.iter().map(|value| Label::new(Namespace::Domains, value)).collect();

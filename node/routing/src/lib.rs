@@ -7,20 +7,35 @@
 //! Follows p2p-wire §2, §4, §6 and the list of §7.
 
 pub mod action;
+mod announce;
+mod autosync;
+pub mod brain;
 pub mod catchup;
 pub mod chunk;
+mod claims;
 pub mod config;
+pub mod counters;
+mod coverage;
+mod cx;
+mod fetch;
+mod hear;
 pub mod input;
+mod outbox;
 pub mod peer;
 pub mod point;
+mod provide;
+mod sweep;
 pub mod time;
 
 pub use action::{
     Action, Change, DueRow, ExchangeId, Fault, IndexChange, Kind, OutboxRow, Refused, RequestId, Standing,
     Ticket, Token, Verdict,
 };
+pub use brain::{Brain, Restored, RestoredClaim, RestoredTomb, Status};
 pub use config::Config;
+pub use counters::{Counters, Freshness};
 pub use input::{Announcement, Failure, Input, SyncOutcome};
+pub use outbox::Progress;
 pub use peer::PeerId;
 pub use point::{Point, Prefix};
 pub use time::Timestamp;

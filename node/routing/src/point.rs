@@ -79,7 +79,7 @@ impl Point {
         let mut first = self.0;
         for (place, byte) in (0_u16..).zip(first.iter_mut()) {
             let kept = bits.saturating_sub(place * 8).min(8);
-            *byte &= !(0xff_u16 >> kept) as u8 & 0xff;
+            *byte &= !0xff_u8.checked_shr(kept.into()).unwrap_or(0);
         }
         Prefix {
             first: Self(first),
@@ -129,7 +129,7 @@ impl Prefix {
         let mut last = self.first.0;
         for (place, byte) in (0_u16..).zip(last.iter_mut()) {
             let kept = self.bits.saturating_sub(place * 8).min(8);
-            *byte |= (0xff_u16 >> kept) as u8;
+            *byte |= 0xff_u8.checked_shr(kept.into()).unwrap_or(0);
         }
         Point(last)
     }

@@ -19,7 +19,9 @@
 //! takes its place. Hearsay of a *withdrawal* removes hearsay only; of a row that we have first-hand it is a reason to ask
 //! the author, who either still serves the record or does not.
 
+pub(crate) mod answer;
 pub mod codec;
+pub(crate) mod exchange;
 pub mod message;
 
 pub use message::{AuthorSummary, CatchupError, Cursor, Reply, Request, Row, Section};

@@ -1,0 +1,355 @@
+//! The asking side: with whom to catch up, what to ask next, and where the last reading of each author ended.
+//!
+//! After joining, a few peers are asked one after the other; later one picked at random every half hour, so that a
+//! network that was split comes together again. Soft state: after a restart everything is compared anew, which costs a
+//! summary where nothing is missing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use dirnode_record::RecordCid;
+use rand::RngExt as _;
+
+use super::message::{AuthorSummary, Cursor, MAX_CURSORS, Reply, Request, Row};
+use crate::action::{Action, ExchangeId, Fault};
+use crate::config::{
+    CATCHUP_DEADLINE, CATCHUP_INTERVAL, CATCHUP_PEERS, MAX_CATCHUP_PAGES, MAX_PEERS, REREAD_AFTER,
+};
+use crate::cx::Cx;
+use crate::input::Failure;
+use crate::peer::PeerId;
+use crate::time::Timestamp;
+
+/// Authors whose place is remembered.
+const MAX_MARKS: usize = 200_000;
+/// Authors taken from one exchange.
+const MAX_WANTED: usize = 100_000;
+/// Pause after an exchange that broke off.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How far one author was read.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    since: Timestamp,
+    after: RecordCid,
+    reread_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    id: ExchangeId,
+    peer: PeerId,
+    /// Whether the summary is being read.
+    summary: bool,
+    wanted: VecDeque<Cursor>,
+    asked: Vec<Cursor>,
+    pages: usize,
+    deadline: Timestamp,
+}
+
+/// Rows of a page, with what the state machine has to know of each.
+pub(crate) struct Told {
+    pub relay: PeerId,
+    pub rows: Vec<(PeerId, Row)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Asker {
+    /// Connected peers that speak the protocol.
+    peers: BTreeSet<PeerId>,
+    asked_since_join: BTreeSet<PeerId>,
+    /// Exchanges that went through since joining.
+    done: usize,
+    current: Option<Exchange>,
+    next_at: Timestamp,
+    marks: BTreeMap<PeerId, Mark>,
+}
+
+fn nothing() -> RecordCid {
+    RecordCid::from_digest([0; 32])
+}
+
+impl Asker {
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            peers: BTreeSet::new(),
+            asked_since_join: BTreeSet::new(),
+            done: 0,
+            current: None,
+            next_at: now,
+            marks: BTreeMap::new(),
+        }
+    }
+
+    pub fn connected(&mut self, peer: PeerId) {
+        if self.peers.len() < MAX_PEERS {
+            self.peers.insert(peer);
+        }
+    }
+
+    pub fn disconnected(&mut self, peer: &PeerId, cx: &mut Cx<'_>) {
+        self.peers.remove(peer);
+        if self.current.as_ref().is_some_and(|current| current.peer == *peer) {
+            self.broke_off(cx);
+        }
+    }
+
+    fn broke_off(&mut self, cx: &mut Cx<'_>) {
+        cx.counters.catchup_failures += 1;
+        self.current = None;
+        self.next_at = cx.now + RETRY.mul_f64(cx.rng.random_range(1.0..=2.0));
+    }
+
+    fn went_through(&mut self, cx: &mut Cx<'_>) {
+        cx.counters.catchups_done += 1;
+        self.current = None;
+        self.done += 1;
+        let joining = self.done < CATCHUP_PEERS && self.asked_since_join.len() < self.peers.len();
+        self.next_at = if joining {
+            cx.now
+        } else {
+            cx.now + CATCHUP_INTERVAL.mul_f64(cx.rng.random_range(0.75..=1.25))
+        };
+    }
+
+    /// Begins an exchange when it is time for one.
+    pub fn pump(&mut self, cx: &mut Cx<'_>) {
+        if self.current.is_some() || self.next_at > cx.now {
+            return;
+        }
+        let joining = self.done < CATCHUP_PEERS;
+        let fresh = |peer: &&PeerId| !(joining && self.asked_since_join.contains(*peer));
+        let mut choice: Vec<&PeerId> = self.peers.iter().filter(fresh).collect();
+        if choice.is_empty() {
+            choice = self.peers.iter().collect();
+        }
+        if choice.is_empty() {
+            return;
+        }
+        let Some(peer) = choice
+            .get(cx.rng.random_range(0..choice.len()))
+            .map(|peer| (*peer).clone())
+        else {
+            return;
+        };
+        self.asked_since_join.insert(peer.clone());
+        cx.counters.catchups += 1;
+        self.current = Some(Exchange {
+            id: ExchangeId(0),
+            peer,
+            summary: true,
+            wanted: VecDeque::new(),
+            asked: Vec::new(),
+            pages: 0,
+            deadline: cx.now,
+        });
+        self.ask(Request::Summary { after: None }, cx);
+    }
+
+    fn ask(&mut self, request: Request, cx: &mut Cx<'_>) {
+        let Some(current) = &mut self.current else { return };
+        current.id = ExchangeId(cx.ticket().0);
+        current.pages += 1;
+        current.deadline = cx.now + CATCHUP_DEADLINE;
+        cx.counters.catchup_pages += 1;
+        let (exchange, peer) = (current.id, current.peer.clone());
+        cx.push(Action::CatchupAsk {
+            exchange,
+            peer,
+            request,
+        });
+    }
+
+    fn bad_page(&mut self, cx: &mut Cx<'_>) {
+        if let Some(current) = &self.current {
+            let peer = current.peer.clone();
+            self.peers.remove(&peer);
+            cx.push(Action::Score {
+                peer,
+                fault: Fault::BadPage,
+            });
+        }
+        self.broke_off(cx);
+    }
+
+    /// A page came, or did not. `known` says what we know of an author.
+    pub fn replied(
+        &mut self,
+        id: ExchangeId,
+        result: Result<Reply, Failure>,
+        cx: &mut Cx<'_>,
+        known: impl Fn(&PeerId) -> Option<AuthorSummary>,
+    ) -> Option<Told> {
+        let Some(current) = self.current.as_ref().filter(|current| current.id == id) else {
+            cx.counters.stale_reports += 1;
+            return None;
+        };
+        let peer = current.peer.clone();
+        match result {
+            Err(Failure::Invalid) => self.bad_page(cx),
+            Err(_) => self.broke_off(cx),
+            Ok(Reply::Busy { retry_seconds }) => {
+                self.broke_off(cx);
+                self.next_at = self
+                    .next_at
+                    .max(cx.now + Duration::from_secs(retry_seconds.min(3_600)));
+            }
+            Ok(Reply::Summary { authors, more }) if current.summary => {
+                self.summary(&authors, more, cx, known)
+            }
+            Ok(Reply::Rows { sections, .. }) if !current.summary => {
+                let mut rows = Vec::new();
+                let mut progress = false;
+                let mut asked: Vec<Option<Cursor>> = current.asked.iter().cloned().map(Some).collect();
+                for section in sections {
+                    let Some(mut cursor) = asked.get_mut(usize::from(section.cursor)).and_then(Option::take)
+                    else {
+                        self.bad_page(cx);
+                        return None;
+                    };
+                    for row in section.rows {
+                        if (row.timestamp, row.cid) <= (cursor.since, cursor.after) {
+                            self.bad_page(cx);
+                            return None;
+                        }
+                        (cursor.since, cursor.after) = (row.timestamp, row.cid);
+                        progress = true;
+                        rows.push((cursor.author.clone(), row));
+                    }
+                    if section.complete {
+                        progress = true;
+                        self.mark(&cursor, cx.now);
+                    } else if let Some(current) = &mut self.current {
+                        current.wanted.push_front(cursor);
+                    }
+                }
+                if progress {
+                    if let Some(current) = &mut self.current {
+                        current.wanted.extend(asked.into_iter().flatten());
+                    }
+                    self.next_rows(cx);
+                } else {
+                    self.bad_page(cx);
+                }
+                return Some(Told { relay: peer, rows });
+            }
+            Ok(_) => self.bad_page(cx),
+        }
+        None
+    }
+
+    fn mark(&mut self, cursor: &Cursor, now: Timestamp) {
+        if self.marks.len() >= MAX_MARKS && !self.marks.contains_key(&cursor.author) {
+            self.marks.pop_first();
+        }
+        let mark = self.marks.entry(cursor.author.clone()).or_insert(Mark {
+            since: Timestamp::EPOCH,
+            after: nothing(),
+            reread_at: now + REREAD_AFTER,
+        });
+        (mark.since, mark.after) = (mark.since, mark.after).max((cursor.since, cursor.after));
+    }
+
+    fn summary(
+        &mut self,
+        authors: &[AuthorSummary],
+        more: bool,
+        cx: &mut Cx<'_>,
+        known: impl Fn(&PeerId) -> Option<AuthorSummary>,
+    ) {
+        let in_order = authors
+            .windows(2)
+            .all(|pair| matches!(pair, [a, b] if a.author < b.author));
+        if !in_order || (more && authors.is_empty()) {
+            self.bad_page(cx);
+            return;
+        }
+        for theirs in authors {
+            let cursor = |since, after| Cursor {
+                author: theirs.author.clone(),
+                since,
+                after,
+            };
+            let ours = known(&theirs.author);
+            if ours.is_some_and(|ours| (ours.rows, ours.digest) == (theirs.rows, theirs.digest)) {
+                self.mark(
+                    &cursor(theirs.newest.min(cx.now), RecordCid::from_digest([0xff; 32])),
+                    cx.now,
+                );
+                continue;
+            }
+            let wanted = match self.marks.get_mut(&theirs.author) {
+                None => cursor(Timestamp::EPOCH, nothing()),
+                Some(mark) if theirs.newest > mark.since => cursor(mark.since, mark.after),
+                // Something is different further back. Reading it all again is worth it now and then.
+                Some(mark) if mark.reread_at <= cx.now => {
+                    mark.reread_at = cx.now + REREAD_AFTER;
+                    cursor(Timestamp::EPOCH, nothing())
+                }
+                Some(_) => continue,
+            };
+            if let Some(current) = self
+                .current
+                .as_mut()
+                .filter(|current| current.wanted.len() < MAX_WANTED)
+            {
+                current.wanted.push_back(wanted);
+            }
+        }
+        let last = authors.last().map(|last| last.author.clone());
+        match last.filter(|_| more) {
+            Some(last) if self.has_pages() => self.ask(Request::Summary { after: Some(last) }, cx),
+            _ => {
+                if let Some(current) = &mut self.current {
+                    current.summary = false;
+                }
+                self.next_rows(cx);
+            }
+        }
+    }
+
+    fn has_pages(&self) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| current.pages < MAX_CATCHUP_PAGES)
+    }
+
+    fn next_rows(&mut self, cx: &mut Cx<'_>) {
+        let has_pages = self.has_pages();
+        let Some(current) = &mut self.current else { return };
+        let count = current.wanted.len().min(MAX_CURSORS);
+        if count == 0 || !has_pages {
+            self.went_through(cx);
+            return;
+        }
+        current.asked = current.wanted.drain(..count).collect();
+        let cursors = current.asked.clone();
+        self.ask(Request::Rows { cursors }, cx);
+    }
+
+    pub fn expire(&mut self, cx: &mut Cx<'_>) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.deadline <= cx.now)
+        {
+            self.broke_off(cx);
+        }
+    }
+
+    /// Exchanges that went through.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        match &self.current {
+            Some(current) => Some(current.deadline),
+            None => (!self.peers.is_empty()).then_some(self.next_at),
+        }
+    }
+}
