@@ -19,10 +19,13 @@ use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::rpc::server::Server;
 use crate::runtime::Runtime;
+use crate::shim::{OwnEndpoints, Renames, Shim, ShimConfig};
 use crate::transport;
 
 /// Events that a slow watcher may be behind before it loses some.
 const WATCH_QUEUE: usize = 512;
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Streams of one connection negotiating at once.
 const MAX_NEGOTIATING: usize = 128;
@@ -66,7 +69,21 @@ impl Network {
         let id = keypair.public().to_peer_id();
         let metrics = Arc::new(Metrics::new(registry));
         let libp2p_metrics = libp2p::metrics::Metrics::new(registry);
-        let (transport, relay_client) = transport::build(keypair, config.memory_transport, |_, muxer| muxer)?;
+        let own_endpoints = OwnEndpoints::default();
+        let clock = Arc::clone(&runtime.clock);
+        let (shim, taps) = Shim::new(ShimConfig {
+            local_peer: id,
+            renames: Renames::network(),
+            own: own_endpoints.clone(),
+            book: None,
+            clock: Arc::new(move || u64::try_from(clock() / NANOS_PER_SECOND).unwrap_or(0)),
+        });
+        shim.metrics()
+            .register(registry.sub_registry_with_prefix("dirnode_network"));
+        let (transport, relay_client) =
+            transport::build(keypair, config.memory_transport, move |peer, muxer| {
+                shim.wrap(peer, muxer)
+            })?;
         let behaviour = Behaviour::new(&config, keypair, relay_client, library.is_some())?;
         let spawn = Arc::clone(&runtime.spawn);
         let swarm_config =
@@ -91,6 +108,7 @@ impl Network {
             metrics: Arc::clone(&metrics),
             libp2p_metrics,
             server,
+            taps,
         })?;
         Ok(Self {
             handle: NetworkHandle {

@@ -31,6 +31,7 @@ use crate::metrics::{Metrics, gauge};
 use crate::pending::Pending;
 use crate::rpc::server::Server;
 use crate::runtime::Runtime;
+use crate::shim::Taps;
 use crate::status::Status;
 
 use connections::{DialWaiter, Peers};
@@ -62,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) libp2p_metrics: libp2p::metrics::Metrics,
     pub(crate) server: Option<Server>,
+    pub(crate) taps: Taps,
 }
 
 /// The loop and everything it knows.
@@ -76,6 +78,7 @@ pub(crate) struct Actor {
     metrics: Arc<Metrics>,
     libp2p_metrics: libp2p::metrics::Metrics,
     server: Option<Server>,
+    taps: Taps,
     peers: Peers,
     dials: Pending<libp2p::swarm::ConnectionId, DialWaiter>,
     queries: Queries,
@@ -135,6 +138,7 @@ impl Actor {
             metrics,
             libp2p_metrics,
             server,
+            taps,
         } = parts;
         let id = *swarm.local_peer_id();
         for addr in &config.listen {
@@ -166,6 +170,7 @@ impl Actor {
             metrics,
             libp2p_metrics,
             server,
+            taps,
             peers: Peers::default(),
             dials: Pending::new("dials", MAX_DIALS),
             queries: Queries::new(MAX_QUERIES),

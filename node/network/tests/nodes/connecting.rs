@@ -1,0 +1,138 @@
+//! Connections: both transports, both ways, and what the peers then know of each other.
+
+use std::time::Duration;
+
+use dirnode_network::{Direction, NetworkError, NetworkEvent, PeerId, TransportKind};
+
+use super::common::{Node, Way, config, eventually};
+
+async fn two_find_each_other(way: Way, transport: TransportKind) {
+    let mut first = Node::start(config(way, &[])).await;
+    let second = Node::start(config(way, &[&first])).await;
+    let (one, two) = (first.id(), second.id());
+    first
+        .event("the second node", |event| {
+            (event == NetworkEvent::PeerConnected { peer: two }).then_some(())
+        })
+        .await;
+    for (node, other, direction) in [(&first, two, Direction::Inbound), (&second, one, Direction::Outbound)] {
+        let view = eventually("identify and the table", || async {
+            let views = node.handle.peers().await.unwrap();
+            views
+                .into_iter()
+                .find(|view| view.peer == other && view.in_table && view.on_topic)
+        })
+        .await;
+        assert!(view.agent.starts_with("dirnode/"), "{}", view.agent);
+        assert!(view.protocols.iter().any(|name| name == "/dir/kad/1.0.0"));
+        assert!(
+            view.connections
+                .iter()
+                .any(|(_, dir, kind)| *dir == direction && *kind == transport)
+        );
+    }
+    let status = second.handle.status().await.unwrap();
+    assert!(status.bootstrapped && status.table == 1, "{status:?}");
+    assert_eq!(status.external.len(), 1, "loopback, as there is nothing else");
+    assert!(second.handle.ping(one).await.unwrap() < Duration::from_secs(20));
+    assert!(first.handle.ping(two).await.unwrap() < Duration::from_secs(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_find_each_other_over_tcp() {
+    two_find_each_other(Way::Tcp, TransportKind::Tcp).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_find_each_other_over_quic() {
+    two_find_each_other(Way::Quic, TransportKind::Quic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connecting_says_who_is_there_or_why_nobody_is() {
+    let first = Node::start(config(Way::Tcp, &[])).await;
+    let second = Node::start(config(Way::Tcp, &[])).await;
+    let mut bare = second.addr.clone();
+    bare.pop();
+    assert_eq!(first.handle.connect(bare.clone()).await.unwrap(), second.id());
+    // Connected already: answered at once, under the full address too.
+    assert_eq!(
+        first.handle.connect(second.addr.clone()).await.unwrap(),
+        second.id()
+    );
+    let wrong = bare.with_p2p(PeerId::random()).unwrap();
+    let error = first.handle.connect(wrong).await.unwrap_err();
+    assert!(matches!(&error, NetworkError::Dial { reason, .. } if reason.contains(&second.id().to_string())), "{error}");
+    let nobody = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+    let error = first.handle.connect(nobody).await.unwrap_err();
+    assert!(matches!(error, NetworkError::Dial { .. }), "{error}");
+    assert!(first.handle.disconnect(second.id()).await.unwrap());
+    eventually("the connection to close", || async {
+        first.handle.peers().await.unwrap().is_empty().then_some(())
+    })
+    .await;
+    assert!(!first.handle.disconnect(second.id()).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_nobody_knows_is_unreachable() {
+    let first = Node::start(config(Way::Tcp, &[])).await;
+    let stranger = PeerId::random();
+    let error = first.handle.ping(stranger).await.unwrap_err();
+    assert!(
+        matches!(&error, NetworkError::Unreachable { peer, .. } if *peer == stranger),
+        "{error}"
+    );
+    assert_eq!(first.handle.find_peer(stranger).await, Err(NetworkError::NoPeers));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_keeps_trying_until_its_bootstrap_peer_is_there() {
+    let keypair = dirnode_network::Keypair::generate_ed25519();
+    let id = keypair.public().to_peer_id();
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen: dirnode_network::Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let member = Node::start(dirnode_network::Config {
+        bootstrap: vec![listen.clone().with_p2p(id).unwrap()],
+        ..config(Way::Tcp, &[])
+    })
+    .await;
+    assert!(!member.handle.status().await.unwrap().bootstrapped);
+    let mut registry = prometheus_client::registry::Registry::default();
+    let late = dirnode_network::Network::start(
+        dirnode_network::Config {
+            listen: vec![listen],
+            ..config(Way::Tcp, &[])
+        },
+        &keypair,
+        None,
+        &mut registry,
+        dirnode_network::Runtime::system(),
+    )
+    .unwrap();
+    tokio::spawn(late.task);
+    eventually("the late bootstrap peer", || async {
+        member.handle.status().await.unwrap().bootstrapped.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_peer_does_not_get_in() {
+    let first = Node::start(config(Way::Tcp, &[])).await;
+    let second = Node::start(config(Way::Tcp, &[])).await;
+    assert!(first.handle.block(second.id(), true).await.unwrap());
+    assert!(first.handle.connect(second.addr.clone()).await.is_err());
+    // From the other side the connection opens and is closed at once.
+    let _ = second.handle.connect(first.addr.clone()).await;
+    eventually("the blocked peer to be out", || async {
+        second.handle.peers().await.unwrap().is_empty().then_some(())
+    })
+    .await;
+    assert!(first.handle.block(second.id(), false).await.unwrap());
+    assert_eq!(
+        first.handle.connect(second.addr.clone()).await.unwrap(),
+        second.id()
+    );
+}

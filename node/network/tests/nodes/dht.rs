@@ -1,0 +1,93 @@
+//! The DHT: keys provided are found from anywhere, one by one and by the sweep.
+
+use dirnode_network::{NetworkError, NetworkEvent};
+use dirnode_record::RecordCid;
+
+use super::common::{Node, Way, config, eventually, joined};
+
+fn key(n: u32) -> Vec<u8> {
+    RecordCid::of(&n.to_be_bytes()).multihash().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_provided_at_one_end_is_found_at_the_other_with_addresses() {
+    let nodes = joined(8, Way::Tcp).await;
+    let (provider, seeker) = (&nodes[1], &nodes[7]);
+    provider.handle.provide(key(1)).await.unwrap();
+    let found = eventually("the provider", || async {
+        let found = seeker.handle.find_providers(key(1), 1).await.unwrap();
+        found.into_iter().find(|found| found.peer == provider.id())
+    })
+    .await;
+    let mut bare = provider.addr.clone();
+    bare.pop();
+    assert_eq!(found.addrs, [bare]);
+    assert_eq!(seeker.handle.find_providers(key(2), 1).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_are_told_about_a_provided_key() {
+    let mut nodes = joined(2, Way::Quic).await;
+    let provider = nodes.pop().unwrap();
+    provider.handle.provide(key(1)).await.unwrap();
+    let (peer, addrs) = nodes[0]
+        .event("the notice", |event| match event {
+            NetworkEvent::Provided { peer, key: told, addrs, .. } if told == key(1) => Some((peer, addrs)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(peer, provider.id());
+    assert!(!addrs.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_puts_many_keys_at_a_peer_down_one_stream() {
+    let nodes = joined(3, Way::Tcp).await;
+    let keys: Vec<Vec<u8>> = (100..400).map(key).collect();
+    let sent = nodes[1].handle.provide_to(nodes[0].id(), &keys).await.unwrap();
+    assert_eq!(sent, keys.len());
+    for wanted in [100, 250, 399] {
+        let found = eventually("a swept key", || async {
+            let found = nodes[2].handle.find_providers(key(wanted), 1).await.unwrap();
+            (!found.is_empty()).then_some(found)
+        })
+        .await;
+        assert_eq!(found[0].peer, nodes[1].id());
+        assert!(!found[0].addrs.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_are_found_by_id_and_by_nearness() {
+    let nodes = joined(5, Way::Tcp).await;
+    let wanted = &nodes[4];
+    let mut bare = wanted.addr.clone();
+    bare.pop();
+    assert_eq!(nodes[1].handle.find_peer(wanted.id()).await.unwrap(), [bare]);
+    let closest = nodes[1].handle.closest(wanted.id().to_bytes()).await.unwrap();
+    assert_eq!(closest[0].peer, wanted.id());
+    assert!(!closest[0].addrs.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lonely_node_says_that_it_is_alone() {
+    let node = Node::start(config(Way::Tcp, &[])).await;
+    assert_eq!(node.handle.provide(key(1)).await, Err(NetworkError::NoPeers));
+    assert_eq!(node.handle.closest(key(1)).await, Err(NetworkError::NoPeers));
+    assert_eq!(
+        node.handle.find_providers(key(1), 1).await,
+        Err(NetworkError::NoPeers)
+    );
+    let long = vec![0u8; 81];
+    assert!(matches!(
+        node.handle.provide(long).await,
+        Err(NetworkError::TooLarge { .. })
+    ));
+    for addr in node.handle.status().await.unwrap().external {
+        node.handle.remove_external_address(addr).await.unwrap();
+    }
+    assert_eq!(
+        node.handle.provide(key(1)).await,
+        Err(NetworkError::NoExternalAddress)
+    );
+}

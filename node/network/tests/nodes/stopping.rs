@@ -1,0 +1,45 @@
+//! Stopping: whoever waits gets an answer.
+
+use dirnode_network::{NetworkError, PeerId};
+
+use super::common::{Node, Way, config, joined, wait};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_ends_every_wait() {
+    let mut nodes = joined(3, Way::Tcp).await;
+    let node = nodes.pop().unwrap();
+    // An address that takes packets and never answers, so that the dial is still under way.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = format!(
+        "/ip4/127.0.0.1/udp/{}/quic-v1",
+        silent.local_addr().unwrap().port()
+    );
+    let handle = node.handle.clone();
+    let dialling = tokio::spawn(async move { handle.connect(addr.parse().unwrap()).await });
+    let mut queries = Vec::new();
+    for n in 0..200u8 {
+        let handle = node.handle.clone();
+        queries.push(tokio::spawn(async move { handle.closest(vec![n; 32]).await }));
+    }
+    let handle = node.handle.clone();
+    handle.status().await.unwrap();
+    handle.shutdown();
+    wait("the task to end", node.task).await.unwrap();
+    assert_eq!(
+        wait("the dial", dialling).await.unwrap(),
+        Err(NetworkError::Closed)
+    );
+    for query in queries {
+        let answer = wait("a query", query).await.unwrap();
+        assert!(matches!(answer, Ok(_) | Err(NetworkError::Closed)), "{answer:?}");
+    }
+    assert_eq!(handle.status().await, Err(NetworkError::Closed));
+    assert_eq!(handle.ping(PeerId::random()).await, Err(NetworkError::Closed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_task_ends_when_every_handle_is_gone() {
+    let node = Node::start(config(Way::Tcp, &[])).await;
+    drop(node.handle);
+    wait("the task to end", node.task).await.unwrap();
+}
