@@ -10,6 +10,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
 use crate::error::NetworkError;
+use crate::wire::rpc;
 
 /// The DHT's name inside the process. On the wire it is `dir/kad/1.0.0`, without the slash (p2p-wire §3).
 pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/dir/kad/1.0.0");
@@ -74,10 +75,10 @@ pub const MAX_WAITING_QUERIES: usize = 1024;
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Largest request of the RPC: service id and argument (p2p-wire §5, advice).
-pub const MAX_RPC_REQUEST: usize = 1024;
+pub const MAX_RPC_REQUEST: usize = rpc::MAX_REQUEST_BYTES;
 
 /// Largest answer of the RPC. A record has at most 4 MiB and its annotations may repeat it.
-pub const MAX_RPC_REPLY: usize = 8 * 1024 * 1024;
+pub const MAX_RPC_REPLY: usize = rpc::MAX_REPLY_BYTES;
 
 /// Largest message of the catch-up exchange, either way.
 pub const MAX_CATCH_UP: usize = 256 * 1024;

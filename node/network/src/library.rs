@@ -4,101 +4,15 @@
 //! without records gives none, and then does not offer the protocol at all.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bytes::Bytes;
 use dirnode_record::{RecordCid, Referrer};
 use futures_util::future::BoxFuture;
 use libp2p::PeerId;
 
-/// Status codes that travel inside the error text of an answer (p2p-wire §5.4); the names are gRPC's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the documentation; gRPC defines them")]
-pub enum RpcCode {
-    Canceled,
-    Unknown,
-    InvalidArgument,
-    DeadlineExceeded,
-    NotFound,
-    AlreadyExists,
-    PermissionDenied,
-    ResourceExhausted,
-    FailedPrecondition,
-    Aborted,
-    OutOfRange,
-    Unimplemented,
-    Internal,
-    Unavailable,
-    DataLoss,
-    Unauthenticated,
-}
-
-/// Every code with its name on the wire.
-const CODES: [(RpcCode, &str); 16] = [
-    (RpcCode::Canceled, "Canceled"),
-    (RpcCode::Unknown, "Unknown"),
-    (RpcCode::InvalidArgument, "InvalidArgument"),
-    (RpcCode::DeadlineExceeded, "DeadlineExceeded"),
-    (RpcCode::NotFound, "NotFound"),
-    (RpcCode::AlreadyExists, "AlreadyExists"),
-    (RpcCode::PermissionDenied, "PermissionDenied"),
-    (RpcCode::ResourceExhausted, "ResourceExhausted"),
-    (RpcCode::FailedPrecondition, "FailedPrecondition"),
-    (RpcCode::Aborted, "Aborted"),
-    (RpcCode::OutOfRange, "OutOfRange"),
-    (RpcCode::Unimplemented, "Unimplemented"),
-    (RpcCode::Internal, "Internal"),
-    (RpcCode::Unavailable, "Unavailable"),
-    (RpcCode::DataLoss, "DataLoss"),
-    (RpcCode::Unauthenticated, "Unauthenticated"),
-];
-
-impl RpcCode {
-    /// Name as written into error texts.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        CODES
-            .iter()
-            .find(|(code, _)| *code == self)
-            .map_or("Unknown", |(_, name)| name)
-    }
-
-    /// The code a name stands for; [`RpcCode::Unknown`] for any other text.
-    #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        CODES
-            .iter()
-            .find(|(_, known)| *known == name)
-            .map_or(Self::Unknown, |(code, _)| *code)
-    }
-}
-
-impl fmt::Display for RpcCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Why the library does not answer. The text goes to the peer: no path, no address, no secret in it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{code}: {message}")]
-pub struct LibraryError {
-    /// Status code.
-    pub code: RpcCode,
-    /// What the peer reads.
-    pub message: String,
-}
-
-impl LibraryError {
-    /// An error with this code and text.
-    #[must_use]
-    pub fn new(code: RpcCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
-    }
-}
+/// Why the library does not answer, as the peer reads it: no path, no address, no secret in its text.
+pub use crate::wire::rpc::Status as LibraryError;
+pub use crate::wire::rpc::{Code as RpcCode, ReferrerDescriptor, ReferrerList};
 
 /// A record as it travels between peers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -107,24 +21,6 @@ pub struct Pulled {
     pub annotations: BTreeMap<String, String>,
     /// Canonical record JSON. Unverified when it came from a peer, apart from hashing to the CID asked for.
     pub data: Bytes,
-}
-
-/// Names one referrer of a record.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReferrerDescriptor {
-    /// CID text of the referrer.
-    pub cid: String,
-    /// Referrer type, for example `agntcy.dir.sign.v1.Signature`.
-    pub kind: String,
-}
-
-/// Referrers of one record, at most 1024.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ReferrerList {
-    /// In the order the peer gave them.
-    pub referrers: Vec<ReferrerDescriptor>,
-    /// Whether there are more than fit.
-    pub truncated: bool,
 }
 
 /// The records of this node, asked by authenticated peers.
@@ -161,21 +57,7 @@ pub trait Library: Send + Sync + 'static {
     fn catch_up(&self, _peer: PeerId, _request: Bytes) -> BoxFuture<'static, Result<Bytes, LibraryError>> {
         Box::pin(std::future::ready(Err(LibraryError::new(
             RpcCode::Unimplemented,
-            "catch-up is not offered",
+            "catch-up is not offered here",
         ))))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn code_names_go_both_ways() {
-        for (code, name) in CODES {
-            assert_eq!(code.name(), name);
-            assert_eq!(RpcCode::from_name(name), code);
-        }
-        assert_eq!(RpcCode::from_name("notfound"), RpcCode::Unknown);
     }
 }

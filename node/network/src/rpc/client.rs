@@ -13,9 +13,14 @@ use libp2p::PeerId;
 use libp2p::swarm::Stream;
 use tokio::time::Instant;
 
-use super::frame;
+use super::frame::{self, read_some};
 use crate::error::NetworkError;
 use crate::library::{Pulled, ReferrerDescriptor, ReferrerList};
+use crate::wire::msgpack::Progress;
+use crate::wire::rpc::{Call, ClientError, Reply, ReplyScanner, encode_call, read_reply};
+
+/// Bytes of a reply asked for at once.
+const CHUNK: usize = 64 * 1024;
 
 /// What goes wrong on the stream itself.
 fn gone(peer: PeerId) -> impl Fn(std::io::Error) -> NetworkError {
@@ -67,37 +72,109 @@ pub(crate) async fn catch_up(
     })
 }
 
-fn no_codec<T>() -> Result<T, NetworkError> {
-    Err(NetworkError::Internal {
-        reason: "the record codec is not part of this build yet".to_owned(),
+/// Writes a call and reads its reply, as many bytes as belong to it and no more.
+async fn call(peer: PeerId, mut stream: Stream, call: &Call) -> Result<Reply, NetworkError> {
+    stream.write_all(&encode_call(call)).await.map_err(gone(peer))?;
+    stream.flush().await.map_err(gone(peer))?;
+    let mut scanner = ReplyScanner::new();
+    let mut buffer = Vec::new();
+    loop {
+        let more = match scanner.scan(&buffer) {
+            Ok(Progress::Done(_)) => break,
+            Ok(Progress::More(more)) => more,
+            Err(error) => {
+                return Err(NetworkError::BadReply {
+                    peer,
+                    reason: error.to_string(),
+                });
+            }
+        };
+        // A length that the peer claims is believed only as far as bytes really come.
+        if read_some(&mut stream, &mut buffer, more.min(CHUNK))
+            .await
+            .map_err(gone(peer))?
+            == 0
+        {
+            if buffer.is_empty() {
+                return Err(NetworkError::PeerGone {
+                    peer,
+                    reason: "stream ended without a reply".to_owned(),
+                });
+            }
+            break;
+        }
+    }
+    // The answer is here; how the stream ends is of no consequence.
+    let _ = stream.close().await;
+    read_reply(call, &buffer).map_err(|error| match error {
+        ClientError::Remote { status, .. } => NetworkError::Remote {
+            peer,
+            code: status.code,
+            message: status.message,
+        },
+        error => NetworkError::BadReply {
+            peer,
+            reason: error.to_string(),
+        },
+    })
+}
+
+/// A reply of another method than the one called, which the codec rules out.
+fn other_method<T>(peer: PeerId) -> Result<T, NetworkError> {
+    Err(NetworkError::BadReply {
+        peer,
+        reason: "reply to another method".to_owned(),
     })
 }
 
 pub(crate) async fn lookup(
-    _peer: PeerId,
-    _stream: Stream,
-    _cid: RecordCid,
+    peer: PeerId,
+    stream: Stream,
+    cid: RecordCid,
 ) -> Result<BTreeMap<String, String>, NetworkError> {
-    no_codec()
+    let cid = cid.to_string();
+    match call(peer, stream, &Call::Lookup { cid }).await? {
+        Reply::Lookup(found) => Ok(found.annotations.unwrap_or_default()),
+        _ => other_method(peer),
+    }
 }
 
-pub(crate) async fn pull(_peer: PeerId, _stream: Stream, _cid: RecordCid) -> Result<Pulled, NetworkError> {
-    no_codec()
+pub(crate) async fn pull(peer: PeerId, stream: Stream, cid: RecordCid) -> Result<Pulled, NetworkError> {
+    let cid = cid.to_string();
+    match call(peer, stream, &Call::Pull { cid }).await? {
+        Reply::Pull(found) => Ok(Pulled {
+            annotations: found.annotations.unwrap_or_default(),
+            data: found.data.into(),
+        }),
+        _ => other_method(peer),
+    }
 }
 
 pub(crate) async fn list_referrers(
-    _peer: PeerId,
-    _stream: Stream,
-    _cid: RecordCid,
+    peer: PeerId,
+    stream: Stream,
+    cid: RecordCid,
 ) -> Result<ReferrerList, NetworkError> {
-    no_codec()
+    let cid = cid.to_string();
+    match call(peer, stream, &Call::ListReferrers { cid }).await? {
+        Reply::ListReferrers(found) => Ok(found),
+        _ => other_method(peer),
+    }
 }
 
 pub(crate) async fn pull_referrer(
-    _peer: PeerId,
-    _stream: Stream,
-    _cid: RecordCid,
-    _referrer: ReferrerDescriptor,
+    peer: PeerId,
+    stream: Stream,
+    cid: RecordCid,
+    referrer: ReferrerDescriptor,
 ) -> Result<Referrer, NetworkError> {
-    no_codec()
+    let cid = cid.to_string();
+    match call(peer, stream, &Call::PullReferrer { cid, referrer }).await? {
+        Reply::PullReferrer(Some(found)) => Ok(*found),
+        Reply::PullReferrer(None) => Err(NetworkError::BadReply {
+            peer,
+            reason: "reply holds no referrer".to_owned(),
+        }),
+        _ => other_method(peer),
+    }
 }

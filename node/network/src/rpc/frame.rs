@@ -5,7 +5,8 @@
 //! | request | unsigned varint length, then as many bytes |
 //! | answer | status byte, unsigned varint length, then as many bytes |
 //!
-//! Status 0 is an answer; status 1 is an error, whose bytes are the UTF-8 text `Code: message`. Lengths are at most
+//! Status 0 is an answer; status 1 is an error, whose bytes are a status text as in the RPC
+//! (p2p-wire §5.4). Lengths are at most
 //! [`MAX_CATCH_UP`]. What the bytes mean belongs to `routing`; the version is in the protocol name.
 
 use std::io;
@@ -13,7 +14,7 @@ use std::io;
 use futures_util::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::config::MAX_CATCH_UP;
-use crate::library::{LibraryError, RpcCode};
+use crate::library::LibraryError;
 
 const ANSWER: u8 = 0;
 const ERROR: u8 = 1;
@@ -53,6 +54,20 @@ pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ve
     }
 }
 
+/// Appends at most `count` bytes to the buffer; how many came, none at the end of the stream.
+pub(crate) async fn read_some(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    count: usize,
+) -> io::Result<usize> {
+    let held = buffer.len();
+    buffer.resize(held.saturating_add(count), 0);
+    let room = buffer.get_mut(held..).unwrap_or_default();
+    let got = stream.read(room).await;
+    buffer.truncate(held.saturating_add(*got.as_ref().unwrap_or(&0)));
+    got
+}
+
 /// Writes one length-prefixed message.
 pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     let mut scratch = unsigned_varint::encode::usize_buffer();
@@ -74,8 +89,7 @@ pub(crate) async fn read_answer(
         [ANSWER] => Ok(Ok(bytes)),
         [ERROR] => {
             let text = String::from_utf8_lossy(&bytes);
-            let (code, message) = text.split_once(": ").unwrap_or(("Unknown", &text));
-            Ok(Err(LibraryError::new(RpcCode::from_name(code), message)))
+            Ok(Err(LibraryError::parse(&text)))
         }
         [other] => Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -106,6 +120,7 @@ mod tests {
     use futures_util::io::Cursor;
 
     use super::*;
+    use crate::library::RpcCode;
 
     async fn round_trip(answer: Result<bytes::Bytes, LibraryError>) -> Result<Vec<u8>, LibraryError> {
         let mut wire = Cursor::new(Vec::new());

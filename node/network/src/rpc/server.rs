@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dirnode_record::RecordCid;
 use futures_util::{AsyncWriteExt as _, FutureExt as _};
 use libp2p::PeerId;
 use libp2p::swarm::Stream;
@@ -16,12 +17,20 @@ use tokio::time::timeout;
 
 use super::frame;
 use crate::config::{
-    CATCH_UP_PROTOCOL, Limits, MAX_CATCH_UP, RPC_READ_TIMEOUT, RPC_SERVE_TIMEOUT, RPC_WRITE_TIMEOUT,
+    CATCH_UP_PROTOCOL, Limits, MAX_CATCH_UP, MAX_RPC_REQUEST, RPC_READ_TIMEOUT, RPC_SERVE_TIMEOUT,
+    RPC_WRITE_TIMEOUT,
 };
 use crate::library::{Library, LibraryError, RpcCode};
 use crate::metrics::Metrics;
 use crate::runtime::Runtime;
 use crate::streams::Opened;
+use crate::wire::msgpack::Progress;
+use crate::wire::rpc::{
+    Call, Method, PulledRecord, Reading, RecordMeta, Reply, RequestScanner, encode_answer, read_request,
+};
+
+/// Method label of a call that named none.
+const UNKNOWN: &str = "unknown";
 
 /// Streams being told that we are busy, at once; beyond it they are reset.
 const MAX_REFUSALS: usize = 64;
@@ -138,6 +147,94 @@ impl Server {
         }
         if protocol == CATCH_UP_PROTOCOL {
             self.serve_catch_up(peer, stream, place.serving).await;
+        } else {
+            self.serve_call(peer, stream, place.serving).await;
+        }
+    }
+
+    /// One call of the record RPC (p2p-wire §5.1).
+    async fn serve_call(&self, peer: PeerId, mut stream: Stream, serving: bool) {
+        let reading = match timeout(RPC_READ_TIMEOUT, read_call(&mut stream)).await {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "call not read");
+                self.metrics.rpc_served(UNKNOWN, "unreadable");
+                return;
+            }
+            Err(_) => {
+                self.metrics.rpc_served(UNKNOWN, "silent");
+                return;
+            }
+        };
+        let (method, answer, result) = match reading {
+            Reading::Call(call) => {
+                let method = call.method();
+                let answer = if serving {
+                    self.answer(peer, call).await
+                } else {
+                    Err(busy())
+                };
+                let result = answer
+                    .as_ref()
+                    .map_or_else(|error| code_label(error.code), |_| "ok");
+                (method.name(), encode_answer(method, &answer), result)
+            }
+            Reading::Refused { method, answer } => (method.map_or(UNKNOWN, Method::name), answer, "refused"),
+            // The reader goes on until there is something to answer.
+            Reading::More(_) => return,
+        };
+        let written = timeout(RPC_WRITE_TIMEOUT, async {
+            stream.write_all(&answer).await?;
+            stream.flush().await?;
+            stream.close().await
+        })
+        .await;
+        let result = if matches!(written, Ok(Ok(()))) {
+            result
+        } else {
+            "unread"
+        };
+        self.metrics.rpc_served(method, result);
+    }
+
+    /// Asks the library.
+    async fn answer(&self, peer: PeerId, call: Call) -> Result<Reply, LibraryError> {
+        let Some(cid) = RecordCid::parse(call.cid()) else {
+            return Err(LibraryError::new(
+                RpcCode::InvalidArgument,
+                "invalid CID: expected a CIDv1 of codec 1 with sha2-256, in base32",
+            ));
+        };
+        let library = &self.library;
+        match call {
+            Call::Lookup { .. } => {
+                self.guarded(peer, || library.lookup(peer, cid))
+                    .await
+                    .map(|annotations| {
+                        Reply::Lookup(RecordMeta {
+                            cid: cid.to_string(),
+                            annotations: Some(annotations),
+                        })
+                    })
+            }
+            Call::Pull { .. } => self
+                .guarded(peer, || library.pull(peer, cid))
+                .await
+                .map(|pulled| {
+                    Reply::Pull(PulledRecord {
+                        cid: cid.to_string(),
+                        annotations: Some(pulled.annotations),
+                        data: pulled.data.into(),
+                    })
+                }),
+            Call::ListReferrers { .. } => self
+                .guarded(peer, || library.list_referrers(peer, cid))
+                .await
+                .map(Reply::ListReferrers),
+            Call::PullReferrer { referrer, .. } => self
+                .guarded(peer, || library.pull_referrer(peer, cid, referrer))
+                .await
+                .map(|found| Reply::PullReferrer(Some(Box::new(found)))),
         }
     }
 
@@ -177,7 +274,7 @@ impl Server {
             match (&answer, written) {
                 (_, Err(_) | Ok(Err(_))) => "unread",
                 (Ok(_), _) => "ok",
-                (Err(error), _) => error.code.name(),
+                (Err(error), _) => code_label(error.code),
             },
         );
     }
@@ -204,9 +301,43 @@ impl Server {
     }
 }
 
+/// Reads a call, as many bytes as belong to it and no more: what follows may be the caller's way to show that it is
+/// still there.
+async fn read_call(stream: &mut Stream) -> std::io::Result<Reading> {
+    let mut scanner = RequestScanner::new();
+    let mut buffer = Vec::new();
+    loop {
+        let Progress::More(more) = scanner.scan(&buffer) else {
+            return Ok(read_request(&buffer, true));
+        };
+        let got = frame::read_some(stream, &mut buffer, more.min(MAX_RPC_REQUEST)).await?;
+        if got == 0 {
+            if buffer.is_empty() {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            return Ok(read_request(&buffer, true));
+        }
+    }
+}
+
 fn busy() -> LibraryError {
     LibraryError::new(
         RpcCode::ResourceExhausted,
         "too many requests are being served, try again later",
     )
+}
+
+/// A code as a metric's label.
+fn code_label(code: RpcCode) -> &'static str {
+    match code {
+        RpcCode::Ok => "ok",
+        RpcCode::InvalidArgument | RpcCode::OutOfRange | RpcCode::FailedPrecondition => "invalid",
+        RpcCode::NotFound => "not_found",
+        RpcCode::PermissionDenied | RpcCode::Unauthenticated => "denied",
+        RpcCode::ResourceExhausted => "busy",
+        RpcCode::DeadlineExceeded => "timeout",
+        RpcCode::Unavailable | RpcCode::Unimplemented => "unavailable",
+        RpcCode::DataLoss => "corrupt",
+        _ => "internal",
+    }
 }

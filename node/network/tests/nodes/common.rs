@@ -148,7 +148,10 @@ pub struct Shelf {
 }
 
 fn not_found<T>(cid: RecordCid) -> Result<T, LibraryError> {
-    Err(LibraryError::new(RpcCode::NotFound, format!("record not found: {cid}")))
+    Err(LibraryError::new(
+        RpcCode::NotFound,
+        format!("record not found: {cid}"),
+    ))
 }
 
 impl Library for Shelf {

@@ -15,7 +15,10 @@ async fn two_find_each_other(way: Way, transport: TransportKind) {
             (event == NetworkEvent::PeerConnected { peer: two }).then_some(())
         })
         .await;
-    for (node, other, direction) in [(&first, two, Direction::Inbound), (&second, one, Direction::Outbound)] {
+    for (node, other, direction) in [
+        (&first, two, Direction::Inbound),
+        (&second, one, Direction::Outbound),
+    ] {
         let view = eventually("identify and the table", || async {
             let views = node.handle.peers().await.unwrap();
             views
@@ -62,7 +65,10 @@ async fn connecting_says_who_is_there_or_why_nobody_is() {
     );
     let wrong = bare.with_p2p(PeerId::random()).unwrap();
     let error = first.handle.connect(wrong).await.unwrap_err();
-    assert!(matches!(&error, NetworkError::Dial { reason, .. } if reason.contains(&second.id().to_string())), "{error}");
+    assert!(
+        matches!(&error, NetworkError::Dial { reason, .. } if reason.contains(&second.id().to_string())),
+        "{error}"
+    );
     let nobody = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
     let error = first.handle.connect(nobody).await.unwrap_err();
     assert!(matches!(error, NetworkError::Dial { .. }), "{error}");
@@ -91,7 +97,11 @@ async fn a_member_keeps_trying_until_its_bootstrap_peer_is_there() {
     let keypair = dirnode_network::Keypair::generate_ed25519();
     let id = keypair.public().to_peer_id();
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let listen: dirnode_network::Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
     let member = Node::start(dirnode_network::Config {
         bootstrap: vec![listen.clone().with_p2p(id).unwrap()],

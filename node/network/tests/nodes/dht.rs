@@ -32,7 +32,12 @@ async fn receivers_are_told_about_a_provided_key() {
     provider.handle.provide(key(1)).await.unwrap();
     let (peer, addrs) = nodes[0]
         .event("the notice", |event| match event {
-            NetworkEvent::Provided { peer, key: told, addrs, .. } if told == key(1) => Some((peer, addrs)),
+            NetworkEvent::Provided {
+                peer,
+                key: told,
+                addrs,
+                ..
+            } if told == key(1) => Some((peer, addrs)),
             _ => None,
         })
         .await;

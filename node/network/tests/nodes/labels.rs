@@ -32,7 +32,10 @@ async fn an_announcement_reaches_all_with_its_author() {
         let announced = announced(node).await;
         assert_eq!(announced.publisher, publisher.id());
         assert_eq!(announced.data, b"payload".as_slice());
-        node.handle.report(announced.token, Verdict::Accept).await.unwrap();
+        node.handle
+            .report(announced.token, Verdict::Accept)
+            .await
+            .unwrap();
     }
 }
 
@@ -70,7 +73,11 @@ async fn only_accepted_announcements_are_forwarded() {
     assert_eq!(heard.data, b"accepted".as_slice());
     middle.handle.report(heard.token, Verdict::Accept).await.unwrap();
     let forwarded = announced(&mut last).await;
-    assert_eq!(forwarded.data, b"accepted".as_slice(), "the ignored one did not pass");
+    assert_eq!(
+        forwarded.data,
+        b"accepted".as_slice(),
+        "the ignored one did not pass"
+    );
     assert_eq!(forwarded.publisher, first.id());
     assert_eq!(forwarded.forwarder, middle.id());
     assert_eq!(forwarded.seqno, heard.seqno);
@@ -96,7 +103,13 @@ async fn with_nobody_on_the_topic_that_is_said_clearly() {
         Ok(AnnounceOutcome::NoPeersYet)
     );
     let error = node.handle.announce(vec![0; 10_001].into()).await.unwrap_err();
-    assert!(matches!(error, NetworkError::TooLarge { size_bytes: 10_001, .. }));
+    assert!(matches!(
+        error,
+        NetworkError::TooLarge {
+            size_bytes: 10_001,
+            ..
+        }
+    ));
     let mute = Node::start(Config {
         gossip: false,
         ..config(Way::Tcp, &[])
@@ -142,6 +155,10 @@ async fn a_full_event_queue_drops_announcements_and_nothing_stops() {
         (status.awaiting_verdict == 0).then_some(())
     })
     .await;
-    assert!(nodes[0].events.len() <= 4096 - 1024 + 64, "{}", nodes[0].events.len());
+    assert!(
+        nodes[0].events.len() <= 4096 - 1024 + 64,
+        "{}",
+        nodes[0].events.len()
+    );
     nodes[0].handle.ping(nodes[1].id()).await.unwrap();
 }

@@ -4,4 +4,5 @@ mod common;
 mod connecting;
 mod dht;
 mod labels;
+mod rpc;
 mod stopping;
