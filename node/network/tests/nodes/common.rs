@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dirnode_network::config::peer_of;
 use dirnode_network::{
     Config, Keypair, Library, LibraryError, Multiaddr, Network, NetworkEvent, NetworkHandle, PeerId, Pulled,
     ReferrerDescriptor, ReferrerList, RpcCode, Runtime,
@@ -128,10 +127,6 @@ pub async fn joined(count: usize, way: Way) -> Vec<Node> {
         .await;
     }
     nodes
-}
-
-pub fn id_in(addr: &Multiaddr) -> PeerId {
-    peer_of(addr).unwrap()
 }
 
 /// Records in memory.
