@@ -159,17 +159,20 @@ impl<'a> Tokens<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            match self.next()? {
-                b'"' => break,
-                b'\\' => {
-                    escaped = true;
-                    self.next()?;
-                }
-                0..0x20 => return None,
-                _ => {}
+            let rest = self.text.as_bytes().get(self.at..)?;
+            let found = memchr::memchr2(b'"', b'\\', rest)?;
+            self.at += found + 1;
+            if rest.get(found) == Some(&b'"') {
+                break;
             }
+            escaped = true;
+            self.next()?;
         }
         let raw = self.text.get(start..self.at.checked_sub(1)?)?;
+        // Without an early end, so that many bytes are looked at in one step.
+        if raw.bytes().fold(false, |found, byte| found | (byte < 0x20)) {
+            return None;
+        }
         Some(Quoted { raw, escaped })
     }
 

@@ -27,6 +27,8 @@ const GROUP_LEN: usize = 512;
 /// Labels kept in a published row: they must fit beside the rest of it.
 const MAX_LABELS_BYTES: usize = 48 << 10;
 const MAX_LABELS: usize = 2048;
+/// Usage counters of one group at the close, when all have to be written.
+const USAGE_AT_CLOSE: usize = 8192;
 /// How long a write waits for the mover before it is told that the store is busy.
 const BACKLOG_WAIT: Duration = Duration::from_millis(100);
 const BACKLOG_ROUNDS: u32 = 100;
@@ -41,8 +43,8 @@ pub(crate) enum Request {
     Unpublish(RecordCid),
     PutJob(String, Bytes),
     DropJob(String),
-    /// Write the usage counters that changed.
-    Usage,
+    /// Write at most so many of the usage counters that changed.
+    Usage(usize),
     /// Copy the rows into a new folder.
     CompactRows,
     /// Write what is left and stop.
@@ -117,11 +119,17 @@ impl Committer {
                     while let Some(late) = held.take().or_else(|| queue.try_recv().ok()) {
                         held = self.group(late, &mut queue);
                     }
-                    let last = Command {
-                        request: Request::Usage,
-                        reply: None,
-                    };
-                    self.group(last, &mut queue);
+                    let mut waiting = self.shared.index.read().waiting_usage();
+                    while waiting > 0 {
+                        let last = Command {
+                            request: Request::Usage(USAGE_AT_CLOSE),
+                            reply: None,
+                        };
+                        self.group(last, &mut queue);
+                        let left = self.shared.index.read().waiting_usage();
+                        // A poisoned journal takes nothing any more.
+                        waiting = if left < waiting { left } else { 0 };
+                    }
                     // Set before `closed`, so that the mover does not take this for a crash.
                     self.shared.mover.lock().finish = true;
                     Command::answer(first.reply, Ok(Answer::Changed(true)));
@@ -325,13 +333,8 @@ impl Committer {
                 }
                 Ok(Plan::Write(Change::DropJob { id }, changed))
             }
-            Request::Usage => {
-                let mut index = self.shared.index.write();
-                let dirty = std::mem::take(&mut index.dirty_usage);
-                let rows: Vec<_> = dirty
-                    .into_iter()
-                    .filter_map(|cid| Some((cid, *index.usage.get(&cid)?)))
-                    .collect();
+            Request::Usage(most) => {
+                let rows = self.shared.index.write().take_usage(most);
                 if rows.is_empty() {
                     return unchanged;
                 }
@@ -449,7 +452,7 @@ fn keys_of(request: &Request) -> Vec<Key> {
         | Request::Unpublish(cid) => vec![Key::Cid(*cid)],
         Request::PutReferrer(referrer) => vec![Key::Cid(referrer.record), Key::Cid(referrer.cid)],
         Request::PutJob(id, _) | Request::DropJob(id) => vec![Key::Job(id.clone())],
-        Request::Usage => vec![Key::Usage],
+        Request::Usage(_) => vec![Key::Usage],
         Request::CompactRows | Request::Close => Vec::new(),
     }
 }

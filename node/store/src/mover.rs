@@ -33,6 +33,11 @@ const CHUNK_BODIES: usize = 4096;
 const CHUNK_BYTES: u64 = 16 << 20;
 /// Usage counters are written about once a second.
 const USAGE_ROUNDS: u32 = 5;
+/// Usage counters written each second. A node that is read all over has more of them; writing each a second later
+/// would cost as much as the reads, and what is counted meanwhile is written with it.
+const USAGE_AT_ONCE: usize = 1024;
+/// However many wait, they are written within so many seconds.
+const USAGE_SPREAD: usize = 60;
 /// Manifests are written when nothing has changed for 5 s, or 60 s after the first change.
 const QUIET_ROUNDS: u32 = 25;
 const PATIENCE_ROUNDS: u32 = 300;
@@ -138,13 +143,14 @@ impl Mover {
     }
 
     fn ask_for_usage(&self) {
-        if self.shared.index.read().dirty_usage.is_empty() {
+        let waiting = self.shared.index.read().waiting_usage();
+        if waiting == 0 {
             return;
         }
         if let Some(queue) = self.queue.upgrade() {
             // A full queue has more urgent work; the counters wait for the next time.
             let _ = queue.try_send(Command {
-                request: Request::Usage,
+                request: Request::Usage(USAGE_AT_ONCE.max(waiting / USAGE_SPREAD)),
                 reply: None,
             });
         }

@@ -33,6 +33,8 @@ pub(crate) struct Index {
     pub(crate) usage: HashMap<RecordCid, UsageRow>,
     /// Records whose counters changed since they were last written.
     pub(crate) dirty_usage: HashSet<RecordCid>,
+    /// Those of an earlier second whose turn to be written has not come yet.
+    pub(crate) late_usage: Vec<RecordCid>,
     /// Records whose manifests, or those of their referrers, changed.
     pub(crate) dirty_manifests: HashSet<RecordCid>,
 }
@@ -45,12 +47,30 @@ impl Default for Index {
             owners: HashMap::new(),
             usage: HashMap::new(),
             dirty_usage: HashSet::new(),
+            late_usage: Vec::new(),
             dirty_manifests: HashSet::new(),
         }
     }
 }
 
 impl Index {
+    /// Counters to be written next, at most `most` of them: the oldest changes come first, so none waits for ever.
+    pub(crate) fn take_usage(&mut self, most: usize) -> Vec<(RecordCid, UsageRow)> {
+        if self.late_usage.is_empty() {
+            self.late_usage.extend(self.dirty_usage.drain());
+        }
+        let kept = self.late_usage.len().saturating_sub(most);
+        let due = self.late_usage.split_off(kept);
+        due.into_iter()
+            .filter_map(|cid| Some((cid, *self.usage.get(&cid)?)))
+            .collect()
+    }
+
+    /// How many counters wait to be written.
+    pub(crate) fn waiting_usage(&self) -> usize {
+        self.dirty_usage.len().saturating_add(self.late_usage.len())
+    }
+
     /// True if the body of `cid` belongs to something.
     pub(crate) fn is_live(&self, cid: &RecordCid) -> bool {
         self.records.contains(cid) || self.owners.contains_key(cid)

@@ -29,8 +29,6 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// Hashing more than this is left to a blocking thread.
 const INLINE_HASH_BYTES: usize = 64 << 10;
-/// Counters are written at once when so many records have new ones.
-const DIRTY_USAGE_LIMIT: usize = 4096;
 
 /// A handle on an open store; cheap to clone. When the last one goes without [`Store::close`], nothing that was
 /// acknowledged is lost, and the next start replays what was under way.
@@ -256,7 +254,8 @@ impl Store {
             .unwrap_or_default()
     }
 
-    /// Counts a use of a held record. Visible at once, durable within about a second.
+    /// Counts a use of a held record. Visible at once, durable within about a second; within a minute or two when a
+    /// great many records are read at once.
     pub fn touch(&self, cid: RecordCid, what: Usage) {
         let now = (self.shared.clock)();
         let mut index = self.shared.index.write();
@@ -272,15 +271,6 @@ impl Store {
         let total = row.pull_count.saturating_add(row.lookup_count);
         index.records.set_usage(&cid, total);
         index.dirty_usage.insert(cid);
-        let many = index.dirty_usage.len() == DIRTY_USAGE_LIMIT;
-        drop(index);
-        if many {
-            // When the queue is full the next second does it.
-            let _ = self.queue.try_send(Command {
-                request: Request::Usage,
-                reply: None,
-            });
-        }
     }
 
     /// The counters of a record; zeros if it is not held or was never used.
