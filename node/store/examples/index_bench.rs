@@ -15,11 +15,17 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dirnode_generator::{Generator, Random};
-use dirnode_store::index::{RecordIndex, Source, count, search};
+use dirnode_store::index::{Prepared, RecordIndex, Source, count, search};
 use dirnode_store::{Budget, Plan, Query, QueryKind, RecordCid, Sort, StoreConfig, StoreError, Summary};
+
+// The node's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SAMPLES: u64 = 2000;
 const THREADS: u64 = 2;
+/// Records inserted one by one after the build, as pushes are.
+const LATE: u64 = 10_000;
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 fn now() -> Duration {
@@ -255,8 +261,33 @@ fn cases<'a>(records: u64, names: &'a [String], skills: &'a [String]) -> Vec<(&'
     ]
 }
 
+/// What the insertion of one record costs an index that is in use.
+fn insert_late(index: &mut RecordIndex, late: &[(RecordCid, Box<[u8]>)]) -> Result<(), postcard::Error> {
+    let mut times = Vec::with_capacity(late.len());
+    let first = index.newest_ns();
+    for (at, (cid, row)) in (1..).zip(late) {
+        let summary: Summary = postcard::from_bytes(row)?;
+        let start = now();
+        index.insert(*cid, first + at, row.len() as u64, &summary);
+        times.push(now() - start);
+    }
+    let total: Duration = times.iter().sum();
+    times.sort_unstable();
+    let at = |place: usize| times[place.min(times.len() - 1)].as_secs_f64() * 1e6;
+    println!(
+        "insert one of {} more: {:.1} us on average, p50 {:.1}, p99 {:.1}, max {:.1}",
+        late.len(),
+        total.as_secs_f64() * 1e6 / late.len() as f64,
+        at(times.len() / 2),
+        at(times.len() * 99 / 100),
+        at(times.len())
+    );
+    Ok(())
+}
+
 fn run(records: u64) -> Result<(), Box<dyn std::error::Error>> {
-    let rows = generate(records);
+    let mut rows = generate(records + LATE);
+    let late = rows.split_off(usize::try_from(records)?);
     let mut random = Random::of(2, 0);
     let mut names = Vec::new();
     let mut skills = Vec::new();
@@ -269,29 +300,65 @@ fn run(records: u64) -> Result<(), Box<dyn std::error::Error>> {
     shuffled.sort_unstable_by_key(|at| rows[*at].0);
 
     let memory = resident();
-    let (start, busy_before) = (now(), busy());
+    let start = now();
+    let mut busied = Duration::ZERO;
     let mut index = RecordIndex::waiting();
     for (at, (cid, row)) in (0..).zip(&rows) {
         index.insert_waiting(*cid, at, row.len() as u64);
     }
     index.begin();
-    for at in &shuffled {
-        let (cid, row) = &rows[*at];
-        index.fill(cid, &postcard::from_bytes(row)?);
-    }
-    index.finish();
-    let (built, busied) = (now() - start, busy().saturating_sub(busy_before));
+    // As the store does: one thread reads rows and takes them apart, one fills the index.
+    let (batches, arriving) = std::sync::mpsc::sync_channel::<Vec<(RecordCid, Prepared)>>(8);
+    let read = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let batches = batches;
+            for part in shuffled.chunks(256) {
+                let batch = part.iter().filter_map(|at| {
+                    let (cid, row) = &rows[*at];
+                    Some((*cid, Prepared::new(postcard::from_bytes(row).ok()?)))
+                });
+                if batches.send(batch.collect()).is_err() {
+                    break;
+                }
+            }
+            busy()
+        });
+        let before = busy();
+        for batch in arriving {
+            for (cid, record) in &batch {
+                index.fill(cid, record);
+            }
+        }
+        let finishing = now();
+        let mut longest = Duration::ZERO;
+        loop {
+            let begun = now();
+            let more = index.finish_part();
+            longest = longest.max(now() - begun);
+            if !more {
+                break;
+            }
+        }
+        busied = busy().saturating_sub(before);
+        (reader.join().unwrap_or_default(), now() - finishing, longest)
+    });
+    let built = now() - start;
     let grown = resident().saturating_sub(memory);
     let bytes = index.bytes();
     println!("\n{records} records");
     println!(
-        "build {:.2} s, {:.2} s of them on a processor; {} bytes a record counted, {} by growth of anonymous memory",
+        "build {:.2} s: {:.2} s of work to read rows, {:.2} s to index them, the last {:.2} s in steps of at most {:.2} s; \
+         {} bytes a record counted, {} by growth of anonymous memory",
         built.as_secs_f64(),
+        read.0.as_secs_f64(),
         busied.as_secs_f64(),
+        read.1.as_secs_f64(),
+        read.2.as_secs_f64(),
         bytes.total() / records,
         grown / records
     );
     println!("{bytes:?}");
+    insert_late(&mut index, &late)?;
     // One record in a hundred is used, some more than others.
     for number in 0..records / 100 {
         let (cid, _) = &rows[random.place(rows.len())];
@@ -299,7 +366,7 @@ fn run(records: u64) -> Result<(), Box<dyn std::error::Error>> {
     }
     let world = World {
         index,
-        rows: rows.into_iter().collect(),
+        rows: rows.into_iter().chain(late).collect(),
     };
     let budget = Budget::default();
     println!(

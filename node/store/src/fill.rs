@@ -1,21 +1,26 @@
 //! Fills the search index from the rows, at a start and on demand, while the store goes on working.
 //!
-//! Rows are read in 256 parts, by the first byte of the digest; the index is locked for a few records at a time. What was
+//! One thread reads the rows, in 256 parts by the first byte of the digest, and takes their texts apart; another brings them
+//! to the index, which is locked for a few records at a time. What was
 //! pushed, deleted, published or unpublished meanwhile went to the index by itself; here a row counts only if it is
 //! still there under the lock.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use dirnode_record::{Label, labels::list_labels};
 
-use crate::index::{Scan, Severity};
+use crate::index::{Prepared, Scan, Severity};
 use crate::rows::{self, Family, StoredPublished, StoredRecord};
 use crate::state::Shared;
-use crate::{RecordCid, StoreError, Summary};
+use crate::{RecordCid, StoreError};
 
-/// Records indexed under one lock; each takes about 20 us.
+/// Records indexed under one lock; each takes about 10 us.
 const BATCH: usize = 32;
+/// Records that go from the reading thread to the other at once, and how often that may be before it waits.
+const HANDED: usize = 256;
+const QUEUE: usize = 8;
 /// Up to so many records the index is filled before a start is done; it takes moments.
 pub(crate) const INLINE_RECORDS: usize = 20_000;
 
@@ -51,14 +56,19 @@ pub(crate) fn begin(shared: &Shared) -> Result<(), StoreError> {
 
 /// Brings all rows to the index. Ends early when the store is closed.
 pub(crate) fn fill(shared: &Shared) -> Result<(), StoreError> {
+    fill_records(shared)?;
     for first in 0..=u8::MAX {
-        if shared.closed.load(Ordering::SeqCst) {
-            return Err(StoreError::Closed);
-        }
-        fill_records(shared, first)?;
+        open(shared)?;
         fill_published(shared, first)?;
     }
-    shared.index.write().records.finish();
+    while shared.index.write().records.finish_part() {}
+    Ok(())
+}
+
+fn open(shared: &Shared) -> Result<(), StoreError> {
+    if shared.closed.load(Ordering::SeqCst) {
+        return Err(StoreError::Closed);
+    }
     Ok(())
 }
 
@@ -84,19 +94,60 @@ fn part<T>(
     fault.map(|()| found)
 }
 
-fn fill_records(shared: &Shared, first: u8) -> Result<(), StoreError> {
-    let rows = part::<StoredRecord>(shared, Family::Records, first, |value| {
-        rows::decode("record", value)
-    })?;
-    for batch in rows.chunks(BATCH) {
-        let summaries: Vec<(RecordCid, Summary)> = batch
-            .iter()
-            // A damaged body must not stop the start: the record then goes without texts until it is healed.
-            .map(|(cid, row)| (*cid, shared.summary(cid, row).unwrap_or_default()))
-            .collect();
-        let mut index = shared.index.write();
-        for (cid, summary) in &summaries {
-            index.records.fill(cid, summary);
+type Batch = Vec<(RecordCid, Prepared)>;
+
+fn fill_records(shared: &Shared) -> Result<(), StoreError> {
+    let (batches, arriving) = sync_channel::<Result<Batch, StoreError>>(QUEUE);
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("store-index-rows".to_owned())
+            .spawn_scoped(scope, move || {
+                if let Err(error) = read_records(shared, &batches) {
+                    // The other side has ended for a reason of its own when this does not arrive.
+                    let _ = batches.send(Err(error));
+                }
+            })
+            .map_err(|error| StoreError::io("start thread in", &shared.config.dir, &error))?;
+        // Gone when this ends early, which ends the other thread too.
+        let arriving = arriving;
+        while let Ok(batch) = arriving.recv() {
+            for part in batch?.chunks(BATCH) {
+                let mut index = shared.index.write();
+                for (cid, record) in part {
+                    index.records.fill(cid, record);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Reads all records and hands them over, taken apart. Ends early when nobody takes them.
+fn read_records(shared: &Shared, batches: &SyncSender<Result<Batch, StoreError>>) -> Result<(), StoreError> {
+    for first in 0..=u8::MAX {
+        open(shared)?;
+        // Nothing is handed over while the rows are read: that might wait for a lock whose holder waits for the rows.
+        let mut rows = part::<StoredRecord>(shared, Family::Records, first, |value| {
+            rows::decode("record", value)
+        })?
+        .into_iter()
+        .peekable();
+        while rows.peek().is_some() {
+            let batch = rows
+                .by_ref()
+                .take(HANDED)
+                .map(|(cid, mut row)| {
+                    // A damaged body must not stop the start: the record then goes without texts until it is healed.
+                    let summary = match row.summary.take() {
+                        Some(summary) => *summary,
+                        None => shared.summary(&cid, &row).unwrap_or_default(),
+                    };
+                    (cid, Prepared::new(summary))
+                })
+                .collect();
+            if batches.send(Ok(batch)).is_err() {
+                return Ok(());
+            }
         }
     }
     Ok(())

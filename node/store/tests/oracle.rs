@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use dirnode_generator::{Generator, Random};
 use dirnode_store::index::pattern::{Comparison, fold_stored};
-use dirnode_store::index::{RecordIndex, Source, Tuning, count, search};
+use dirnode_store::index::{Prepared, RecordIndex, Source, Tuning, count, search};
 use dirnode_store::{
     Budget, Pattern, Plan, Query, QueryKind, RecordCid, Scan, Severity, Sort, StoreConfig, StoreError,
     Summary,
@@ -469,7 +469,8 @@ impl World {
         let mut all: Vec<Known> = self.known.values().cloned().collect();
         all.sort_unstable_by_key(|known| known.cid);
         for (at, known) in (0..).zip(&all) {
-            self.index.fill(&known.cid, &known.summary);
+            let record = Prepared::new(known.summary.clone());
+            self.index.fill(&known.cid, &record);
             // Some go while the others are brought.
             if self.random.below(20) == 0 {
                 let gone = &all[self.random.place(at + 1)];

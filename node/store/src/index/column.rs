@@ -19,12 +19,6 @@ pub(super) enum Part<'a> {
     Lazy(u64),
 }
 
-impl Part<'_> {
-    pub(super) fn none() -> Self {
-        Part::These(Cow::Owned(RoaringBitmap::new()))
-    }
-}
-
 /// How much work may go into knowing the records of a condition at once.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {

@@ -4,7 +4,6 @@
 //! when it is needed, for the few whose folded form differs.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 
 use hashbrown::HashTable;
@@ -12,6 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::budget::Meter;
 use super::grams::Grams;
+use super::hash::hash;
 use super::pattern::{Comparison, Pattern, fold_stored, folded};
 use super::posting::set_bytes;
 use super::query::QueryError;
@@ -73,8 +73,9 @@ impl Texts {
 /// Which helpers a column needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Needs {
-    /// It is asked by pattern.
-    pub(super) patterns: bool,
+    /// It is asked by pattern often, so patterns are narrowed by grams; without them every text is looked at, except that
+    /// texts in order are narrowed by what stands before the first letter of a pattern.
+    pub(super) grams: bool,
     /// It is asked by comparison.
     pub(super) order: bool,
 }
@@ -84,12 +85,13 @@ pub(super) struct Dict {
     texts: Texts,
     free: Vec<u32>,
     table: HashTable<u32>,
-    hasher: RandomState,
     /// Values whose folded form differs.
     unfolded: RoaringBitmap,
     grams: Option<Grams>,
     /// Values in byte order of their texts, in blocks.
     order: Option<Vec<Vec<u32>>>,
+    /// In a build the order is left for the end of it.
+    collecting: bool,
 }
 
 /// The values that fit a pattern.
@@ -108,10 +110,10 @@ impl Dict {
             texts: Texts::default(),
             free: Vec::new(),
             table: HashTable::new(),
-            hasher: RandomState::new(),
             unfolded: RoaringBitmap::new(),
-            grams: needs.patterns.then(Grams::default),
+            grams: needs.grams.then(Grams::default),
             order: needs.order.then(Vec::new),
+            collecting: false,
         }
     }
 
@@ -139,25 +141,28 @@ impl Dict {
 
     /// The number of a text, if it is held.
     pub(super) fn find(&self, text: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(&*folded(text));
         self.table
-            .find(hash, |value| self.texts.get(*value) == text)
+            .find(hash(&*folded(text)), |value| self.texts.get(*value) == text)
             .copied()
     }
 
     /// The number of a text, which is added if it is new; true with a new one.
     pub(super) fn intern(&mut self, text: &str) -> (u32, bool) {
         let folded = folded(text);
-        let hash = self.hasher.hash_one(&*folded);
+        self.intern_hashed(text, &folded, hash(&*folded))
+    }
+
+    /// As [`Dict::intern`], for a text whose folded form is known with its hash.
+    pub(super) fn intern_hashed(&mut self, text: &str, folded: &str, text_hash: u64) -> (u32, bool) {
         let Self { texts, table, .. } = self;
-        if let Some(value) = table.find(hash, |value| texts.get(*value) == text) {
+        if let Some(value) = table.find(text_hash, |value| texts.get(*value) == text) {
             return (*value, false);
         }
         let value = self
             .free
             .pop()
             .unwrap_or_else(|| u32::try_from(self.texts.spans.len()).unwrap_or(u32::MAX));
-        if let Some(order) = &mut self.order {
+        if let Some(order) = self.order.as_mut().filter(|_| !self.collecting) {
             insert_ordered(order, &self.texts, text, value);
         }
         self.texts.set(value, text);
@@ -165,17 +170,16 @@ impl Dict {
             texts,
             table,
             unfolded,
-            hasher,
             ..
         } = self;
-        table.insert_unique(hash, value, |value| {
-            hasher.hash_one(&*super::pattern::folded(texts.get(*value)))
+        table.insert_unique(text_hash, value, |value| {
+            hash(&*super::pattern::folded(texts.get(*value)))
         });
         if folded != text {
             unfolded.insert(value);
         }
         if let Some(grams) = &mut self.grams {
-            grams.insert(value, &folded);
+            grams.insert(value, folded);
         }
         (value, true)
     }
@@ -184,15 +188,14 @@ impl Dict {
     pub(super) fn remove(&mut self, value: u32) {
         let text = self.texts.get(value).to_owned();
         let folded = folded(&text);
-        let hash = self.hasher.hash_one(&*folded);
-        let Ok(entry) = self.table.find_entry(hash, |held| *held == value) else {
+        let Ok(entry) = self.table.find_entry(hash(&*folded), |held| *held == value) else {
             return;
         };
         entry.remove();
         if let Some(grams) = &mut self.grams {
             grams.remove(value, &folded);
         }
-        if let Some(order) = &mut self.order {
+        if let Some(order) = self.order.as_mut().filter(|_| !self.collecting) {
             remove_ordered(order, &self.texts, &text);
         }
         self.unfolded.remove(value);
@@ -223,11 +226,15 @@ impl Dict {
             return Ok(Fit::These(Vec::new()));
         }
         if let Some(exact) = pattern.exact() {
-            let hash = self.hasher.hash_one(exact);
-            let held = self.table.iter_hash(hash).copied();
+            let held = self.table.iter_hash(hash(exact)).copied();
             return Ok(Fit::These(
                 held.filter(|value| self.folded(*value) == exact).collect(),
             ));
+        }
+        if self.grams.is_none()
+            && let Some(order) = &self.order
+        {
+            return self.fit_in_order(order, pattern, look, meter);
         }
         let narrowed = self.grams.as_ref().map(|grams| grams.narrow(pattern));
         let all = self.table.len() as u64;
@@ -265,6 +272,35 @@ impl Dict {
         Ok(Fit::These(these))
     }
 
+    /// As [`Dict::fit`], for texts in order without grams: what a pattern says before its first letter bounds a range.
+    fn fit_in_order(
+        &self,
+        order: &[Vec<u32>],
+        pattern: &Pattern,
+        look: u64,
+        meter: &mut Meter,
+    ) -> Result<Fit, QueryError> {
+        let runs = pattern.runs();
+        let first = runs
+            .first()
+            .filter(|run| run.at_start)
+            .map(|run| run.text.as_str());
+        let start = caseless(first.unwrap_or_default());
+        let from = self.rank(order, |held| held < start);
+        let to = self.rank(order, |held| held < start || held.starts_with(start));
+        let count = to.saturating_sub(from) as u64;
+        if count > look {
+            return Ok(Fit::Many(count));
+        }
+        let mut these = Vec::new();
+        for value in slice(order, from, to) {
+            if self.matches(value, pattern, meter)? {
+                these.push(value);
+            }
+        }
+        Ok(Fit::These(these))
+    }
+
     /// The values that fit all of `comparisons`, or how many there are when they are more than `look`.
     pub(super) fn range(&self, comparisons: &[Comparison], look: u64) -> Fit {
         let Some(order) = &self.order else {
@@ -289,21 +325,7 @@ impl Dict {
         if count as u64 > look {
             return Fit::Many(count as u64);
         }
-        let mut skip = span.0;
-        let mut these = Vec::with_capacity(count);
-        for block in order {
-            if these.len() == count {
-                break;
-            }
-            if skip >= block.len() {
-                skip = skip.saturating_sub(block.len());
-                continue;
-            }
-            let left = count.saturating_sub(these.len());
-            these.extend(block.iter().skip(skip).take(left));
-            skip = 0;
-        }
-        Fit::These(these)
+        Fit::These(slice(order, span.0, span.1))
     }
 
     /// How many texts come before the first that is not `before`.
@@ -319,6 +341,7 @@ impl Dict {
 
     /// From now on many texts are added, and no pattern is asked until [`Dict::settle`].
     pub(super) fn collect(&mut self) {
+        self.collecting = true;
         if let Some(grams) = &mut self.grams {
             grams.collect();
         }
@@ -328,9 +351,37 @@ impl Dict {
     pub(super) fn settle(&mut self) {
         self.texts.buffer.shrink_to_fit();
         self.texts.spans.shrink_to_fit();
+        if self.collecting && self.order.is_some() {
+            self.order = Some(self.sorted());
+        }
+        self.collecting = false;
         if let Some(grams) = &mut self.grams {
             grams.settle();
         }
+    }
+
+    /// All values in byte order of their texts, in blocks.
+    fn sorted(&self) -> Vec<Vec<u32>> {
+        // The first bytes beside the value settle most comparisons without a look at the text.
+        let mut keys: Vec<([u8; 16], u32)> = self
+            .table
+            .iter()
+            .map(|value| {
+                let mut head = [0; 16];
+                for (place, byte) in head.iter_mut().zip(self.texts.get(*value).bytes()) {
+                    *place = byte;
+                }
+                (head, *value)
+            })
+            .collect();
+        keys.sort_unstable_by(|one, other| {
+            one.0
+                .cmp(&other.0)
+                .then_with(|| self.texts.get(one.1).cmp(self.texts.get(other.1)))
+        });
+        keys.chunks(BLOCK * 3 / 4)
+            .map(|block| block.iter().map(|(_, value)| *value).collect())
+            .collect()
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -357,6 +408,36 @@ impl Dict {
 
 fn total(order: &[Vec<u32>]) -> usize {
     order.iter().map(Vec::len).sum()
+}
+
+/// The values with the ranks from `from` to before `to`.
+fn slice(order: &[Vec<u32>], from: usize, to: usize) -> Vec<u32> {
+    let count = to.saturating_sub(from);
+    let mut skip = from;
+    let mut these = Vec::with_capacity(count);
+    for block in order {
+        if these.len() >= count {
+            break;
+        }
+        if skip >= block.len() {
+            skip = skip.saturating_sub(block.len());
+            continue;
+        }
+        let left = count.saturating_sub(these.len());
+        these.extend(block.iter().skip(skip).take(left));
+        skip = 0;
+    }
+    these
+}
+
+/// The beginning of a folded text that is the same in every text that folds to it: no letter comes by folding from
+/// anything but a letter.
+fn caseless(folded: &str) -> &str {
+    let end = folded
+        .bytes()
+        .position(|byte| !byte.is_ascii() || byte.is_ascii_alphabetic())
+        .unwrap_or(folded.len());
+    folded.get(..end).unwrap_or_default()
 }
 
 /// The block a text belongs in, and its place there.

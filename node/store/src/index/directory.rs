@@ -2,11 +2,10 @@
 //!
 //! Also the store's answer to "is this record here", from the first moment of a start.
 
-use std::hash::{BuildHasher, RandomState};
-
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 
+use super::hash::hash;
 use super::posting::{ID_LIMIT, insert, set_bytes};
 use crate::RecordCid;
 
@@ -17,7 +16,6 @@ pub(crate) struct Directory {
     inserted_at_ns: Vec<i64>,
     sizes_bytes: Vec<u32>,
     table: HashTable<u32>,
-    hasher: RandomState,
     live: RoaringBitmap,
     newest_ns: Option<i64>,
     /// An older record came after a newer one: numbers do not follow time until the next sort.
@@ -36,9 +34,8 @@ impl Directory {
 
     /// The record's number.
     pub(crate) fn id(&self, cid: &RecordCid) -> Option<u32> {
-        let hash = self.hasher.hash_one(cid);
         self.table
-            .find(hash, |id| self.cids.get(*id as usize) == Some(cid))
+            .find(hash(cid), |id| self.cids.get(*id as usize) == Some(cid))
             .copied()
     }
 
@@ -87,17 +84,12 @@ impl Directory {
             self.remove(&cid);
         }
         let id = u32::try_from(self.cids.len()).ok().filter(|id| *id < ID_LIMIT)?;
-        let hash = self.hasher.hash_one(cid);
         self.cids.push(cid);
         self.inserted_at_ns.push(inserted_at_ns);
         self.sizes_bytes.push(size);
-        let Self {
-            cids, table, hasher, ..
-        } = self;
+        let Self { cids, table, .. } = self;
         // Every number in the table has a CID.
-        table.insert_unique(hash, id, |id| {
-            cids.get(*id as usize).map_or(0, |cid| hasher.hash_one(cid))
-        });
+        table.insert_unique(hash(&cid), id, |id| cids.get(*id as usize).map_or(0, hash));
         insert(&mut self.live, id);
         self.disordered |= self.newest_ns.is_some_and(|newest| inserted_at_ns <= newest);
         self.newest_ns = self.newest_ns.max(Some(inserted_at_ns));
@@ -106,12 +98,11 @@ impl Directory {
 
     /// Forgets a record; its number is not given again before the next sort.
     pub(crate) fn remove(&mut self, cid: &RecordCid) -> Option<u32> {
-        let hash = self.hasher.hash_one(cid);
         let Self {
             cids, table, live, ..
         } = self;
         let entry = table
-            .find_entry(hash, |id| cids.get(*id as usize) == Some(cid))
+            .find_entry(hash(cid), |id| cids.get(*id as usize) == Some(cid))
             .ok()?;
         let (id, _) = entry.remove();
         live.remove(id);

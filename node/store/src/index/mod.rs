@@ -4,6 +4,7 @@
 //! Pure: no I/O, no lock, no clock. The store tells it of a record once the record is durable, under one lock; searches
 //! share that lock, for a time that their budget bounds.
 
+mod ancestors;
 mod budget;
 mod column;
 mod dict;
@@ -12,6 +13,7 @@ mod eval;
 mod facts;
 mod forward;
 mod grams;
+mod hash;
 mod pairs;
 pub mod pattern;
 mod posting;
@@ -21,6 +23,7 @@ mod ranks;
 mod records;
 mod run;
 mod search;
+mod split;
 mod words;
 
 pub use budget::Budget;
@@ -28,6 +31,6 @@ pub use eval::Tuning;
 pub use facts::{Scan, Severity};
 pub use published::{LabelQuery, Listed};
 pub use query::{MAX_QUERIES, MAX_QUERY_BYTES, Plan, Query, QueryError, QueryErrorKind, QueryKind, Sort};
-pub use records::RecordIndex;
+pub use records::{Prepared, RecordIndex};
 pub use run::{Found, Source, count, search};
 pub use search::IndexBytes;

@@ -4,23 +4,18 @@
 //! records.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 
+use super::ancestors::Ancestors;
 use super::budget::Meter;
 use super::column::{Effort, Part, gather};
 use super::dict::{Dict, Fit, Needs};
-use super::pattern::{Pattern, folded};
-use super::posting::{Postings, insert, set_bytes};
+use super::hash::hash;
+use super::pattern::Pattern;
+use super::posting::{Ids, Postings, insert, set_bytes};
 use super::query::QueryError;
-
-/// Names are known by so many of their first segments; deeper patterns go the general way.
-const MAX_DEPTH: usize = 8;
-/// And up to this length.
-const MAX_ANCESTOR_BYTES: usize = 256;
 
 /// The rows of one list.
 pub(super) struct Pairs {
@@ -29,8 +24,10 @@ pub(super) struct Pairs {
     /// Both texts of each row.
     rows: Vec<(u32, u32)>,
     free: Vec<u32>,
+    /// Rows by both texts, without those that are the only row of their right text: most URLs are of one row.
     table: HashTable<u32>,
-    hasher: RandomState,
+    /// Rows there are.
+    len: usize,
     /// Rows by left and by right text, records by row.
     by_left: Postings,
     by_right: Postings,
@@ -38,68 +35,66 @@ pub(super) struct Pairs {
     /// Records with at least one row.
     present: RoaringBitmap,
     /// For `a/b` the records with a left text below it; only for lists of class names.
-    ancestors: Option<HashMap<Box<str>, RoaringBitmap>>,
-}
-
-/// The prefixes of `folded` that end before a slash.
-fn ancestors_of(folded: &str) -> impl Iterator<Item = &str> {
-    folded
-        .match_indices('/')
-        .take(MAX_DEPTH)
-        .filter_map(|(at, _)| folded.get(..at))
-        .take_while(|ancestor| ancestor.len() <= MAX_ANCESTOR_BYTES)
+    ancestors: Option<Ancestors>,
 }
 
 impl Pairs {
     /// With `classes`, left texts are paths and right texts numbers.
     pub(super) fn new(classes: bool) -> Self {
-        let texts = |patterns| {
-            Dict::new(Needs {
-                patterns,
-                order: false,
-            })
-        };
+        let texts = |grams| Dict::new(Needs { grams, order: false });
         Self {
             left: texts(true),
             right: texts(!classes),
             rows: Vec::new(),
             free: Vec::new(),
             table: HashTable::new(),
-            hasher: RandomState::new(),
+            len: 0,
             by_left: Postings::default(),
             by_right: Postings::default(),
             records: Postings::default(),
             present: RoaringBitmap::new(),
-            ancestors: classes.then(HashMap::new),
+            ancestors: classes.then(Ancestors::default),
         }
     }
 
     /// Notes that record `id` has a row; returns the row's number.
     pub(super) fn add(&mut self, id: u32, left: &str, right: &str) -> u32 {
-        let pair = (self.left.intern(left).0, self.right.intern(right).0);
-        let hash = self.hasher.hash_one(pair);
-        let Self { rows, table, .. } = self;
-        let held = table.find(hash, |row| rows.get(*row as usize) == Some(&pair));
-        let row = match held {
-            Some(row) => *row,
-            None => self.new_row(hash, pair),
+        let (left_value, left_is_new) = self.left.intern(left);
+        let pair = (left_value, self.right.intern(right).0);
+        let row = match self.find_row(pair) {
+            Some(row) => row,
+            None => self.new_row(pair),
         };
         self.records.add(row, id);
         insert(&mut self.present, id);
         if let Some(ancestors) = &mut self.ancestors {
-            for ancestor in ancestors_of(&folded(left)) {
-                match ancestors.get_mut(ancestor) {
-                    Some(set) => insert(set, id),
-                    None => {
-                        ancestors.insert(ancestor.into(), RoaringBitmap::from_iter([id]));
-                    }
-                }
+            if left_is_new {
+                ancestors.define(left_value, left);
             }
+            ancestors.add(left_value, id);
         }
         row
     }
 
-    fn new_row(&mut self, hash: u64, pair: (u32, u32)) -> u32 {
+    /// The row with both texts.
+    fn find_row(&self, pair: (u32, u32)) -> Option<u32> {
+        match self.by_right.get(pair.1) {
+            Ids::None => None,
+            Ids::One(row) => (at(&self.rows, row) == pair).then_some(row),
+            _ => self
+                .table
+                .find(hash(&pair), |row| at(&self.rows, *row) == pair)
+                .copied(),
+        }
+    }
+
+    /// Puts a row in the table, where it is not.
+    fn tabulate(&mut self, row: u32) {
+        let Self { rows, table, .. } = self;
+        table.insert_unique(hash(&at(rows, row)), row, |row| hash(&at(rows, *row)));
+    }
+
+    fn new_row(&mut self, pair: (u32, u32)) -> u32 {
         let row = match self.free.pop() {
             Some(row) => {
                 if let Some(place) = self.rows.get_mut(row as usize) {
@@ -112,10 +107,15 @@ impl Pairs {
                 u32::try_from(self.rows.len().saturating_sub(1)).unwrap_or(u32::MAX)
             }
         };
-        let Self {
-            rows, table, hasher, ..
-        } = self;
-        table.insert_unique(hash, row, |row| hasher.hash_one(at(rows, *row)));
+        self.len = self.len.saturating_add(1);
+        match self.by_right.get(pair.1) {
+            Ids::None => {}
+            Ids::One(first) => {
+                self.tabulate(first);
+                self.tabulate(row);
+            }
+            _ => self.tabulate(row),
+        }
         self.by_left.add(pair.0, row);
         self.by_right.add(pair.1, row);
         row
@@ -126,28 +126,31 @@ impl Pairs {
         let (left, right) = at(&self.rows, row);
         self.present.remove(id);
         if let Some(ancestors) = &mut self.ancestors {
-            for ancestor in ancestors_of(&folded(self.left.get(left))) {
-                if let Some(set) = ancestors.get_mut(ancestor) {
-                    set.remove(id);
-                    if set.is_empty() {
-                        ancestors.remove(ancestor);
-                    }
-                }
-            }
+            ancestors.remove(left, id);
         }
         if !self.records.remove(row, id) {
             return;
         }
-        let hash = self.hasher.hash_one((left, right));
-        if let Ok(entry) = self.table.find_entry(hash, |held| *held == row) {
-            entry.remove();
-            self.free.push(row);
-        }
+        self.untabulate(row);
+        self.len = self.len.saturating_sub(1);
         if self.by_left.remove(left, row) {
             self.left.remove(left);
+            if let Some(ancestors) = &mut self.ancestors {
+                ancestors.forget(left);
+            }
         }
         if self.by_right.remove(right, row) {
             self.right.remove(right);
+        } else if let Ids::One(only) = self.by_right.get(right) {
+            self.untabulate(only);
+        }
+        self.free.push(row);
+    }
+
+    fn untabulate(&mut self, row: u32) {
+        let hash = hash(&at(&self.rows, row));
+        if let Ok(entry) = self.table.find_entry(hash, |held| *held == row) {
+            entry.remove();
         }
     }
 
@@ -161,13 +164,9 @@ impl Pairs {
     ) -> Result<Part<'_>, QueryError> {
         if let (Some(ancestors), [one], []) = (&self.ancestors, left, right)
             && let Some(ancestor) = one.ancestor()
-            && ancestor.len() <= MAX_ANCESTOR_BYTES
-            && ancestor.matches('/').count() < MAX_DEPTH
+            && let Some(below) = ancestors.below(&ancestor)
         {
-            return Ok(match ancestors.get(ancestor.as_str()) {
-                Some(set) => Part::These(Cow::Borrowed(set)),
-                None => Part::none(),
-            });
+            return Ok(Part::These(below));
         }
         let sides = (
             side(&self.left, &self.by_left, left, effort, meter)?,
@@ -214,6 +213,9 @@ impl Pairs {
         self.left.collect();
         self.right.collect();
         self.records.collect();
+        if let Some(ancestors) = &mut self.ancestors {
+            ancestors.collect();
+        }
     }
 
     pub(super) fn settle(&mut self) {
@@ -224,20 +226,15 @@ impl Pairs {
         self.by_right.settle();
         self.records.settle();
         self.present.optimize();
-        for set in self.ancestors.iter_mut().flat_map(HashMap::values_mut) {
-            set.optimize();
+        if let Some(ancestors) = &mut self.ancestors {
+            ancestors.settle();
         }
     }
 
     pub(super) fn bytes(&self) -> u64 {
         let rows = (self.rows.capacity() as u64).saturating_mul(8);
         let table = (self.table.capacity() as u64).saturating_mul(40) / 7;
-        let ancestors = self
-            .ancestors
-            .iter()
-            .flatten()
-            .map(|(name, set)| set_bytes(set).saturating_add(name.len() as u64))
-            .fold(0, u64::saturating_add);
+        let ancestors = self.ancestors.as_ref().map_or(0, Ancestors::bytes);
         [
             self.left.bytes(),
             self.right.bytes(),
@@ -263,7 +260,9 @@ impl Pairs {
         self.left
             .len()
             .saturating_add(self.right.len())
+            .saturating_add(self.len)
             .saturating_add(self.table.len())
+            .saturating_add(self.ancestors.as_ref().map_or(0, Ancestors::len))
     }
 }
 

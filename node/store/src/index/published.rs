@@ -94,7 +94,7 @@ impl Default for Published {
             entries: Vec::new(),
             free: Vec::new(),
             labels: Column::new(Needs {
-                patterns: false,
+                grams: false,
                 order: false,
             }),
             under: HashMap::new(),

@@ -8,6 +8,7 @@ use super::facts::Scan;
 use super::pattern::{Pattern, VersionRule};
 use super::query::{Plan, QueryError, Sort};
 use super::search::{IndexBytes, SearchIndex};
+use super::split::WordList;
 use crate::types::Named;
 use crate::{RecordCid, Summary};
 
@@ -22,12 +23,32 @@ enum Phase {
     Ready,
 }
 
+/// A record's texts, taken apart so that little is left to do while the index is locked.
+#[derive(Debug)]
+pub struct Prepared {
+    summary: Summary,
+    words: WordList,
+}
+
+impl Prepared {
+    /// Takes a summary apart.
+    #[must_use]
+    pub fn new(summary: Summary) -> Self {
+        Self {
+            words: WordList::of(&summary.description),
+            summary,
+        }
+    }
+}
+
 /// The records.
 pub struct RecordIndex {
     directory: Directory,
     search: SearchIndex,
     phase: Phase,
     epoch: u64,
+    /// Parts that [`RecordIndex::finish_part`] is done with.
+    finished: usize,
 }
 
 impl Default for RecordIndex {
@@ -38,6 +59,7 @@ impl Default for RecordIndex {
             search: SearchIndex::default(),
             phase: Phase::Ready,
             epoch: 0,
+            finished: 0,
         }
     }
 }
@@ -90,6 +112,7 @@ impl RecordIndex {
         self.search.collect();
         self.phase = Phase::Filling;
         self.epoch = self.epoch.saturating_add(1);
+        self.finished = 0;
         for (cid, (verified, trusted), (usage, providers), scans) in kept {
             self.set_verified(&cid, verified);
             self.set_trusted(&cid, trusted);
@@ -102,18 +125,31 @@ impl RecordIndex {
     }
 
     /// Indexes a record the directory holds, unless it is indexed.
-    pub fn fill(&mut self, cid: &RecordCid, summary: &Summary) {
+    pub fn fill(&mut self, cid: &RecordCid, record: &Prepared) {
         if let Some(id) = self.directory.id(cid)
             && !self.search.contains(id)
         {
-            self.search.insert(id, summary);
+            self.search.insert(id, &record.summary, &record.words);
         }
     }
 
     /// Everything has been brought.
     pub fn finish(&mut self) {
-        self.search.settle();
-        self.phase = Phase::Ready;
+        while self.finish_part() {}
+    }
+
+    /// Everything has been brought: does one part of what is left to do, so that nobody waits for all of it. False after the
+    /// last.
+    pub fn finish_part(&mut self) -> bool {
+        if self.phase != Phase::Filling {
+            return false;
+        }
+        let more = self.search.settle(self.finished);
+        self.finished = self.finished.saturating_add(1);
+        if !more {
+            self.phase = Phase::Ready;
+        }
+        more
     }
 
     /// True when searches are answered.
@@ -174,17 +210,18 @@ impl RecordIndex {
             self.insert_waiting(cid, inserted_at_ns, size_bytes);
             return;
         }
+        let words = WordList::of(&summary.description);
         let before = self.directory.id(&cid);
         let id = self.directory.insert(cid, inserted_at_ns, size_bytes);
         if let Some(before) = before {
             if id == Some(before) {
-                self.search.replace(before, summary);
+                self.search.replace(before, summary, &words);
                 return;
             }
             self.search.remove(before, None);
         }
         match id {
-            Some(id) => self.search.insert(id, summary),
+            Some(id) => self.search.insert(id, summary, &words),
             None => tracing::error!(%cid, "record has no number in the index; rebuild the index"),
         }
     }

@@ -14,6 +14,7 @@ use super::pairs::Pairs;
 use super::posting::{insert, set_bytes};
 use super::query::{Field, RowKind};
 use super::ranks::Ranks;
+use super::split::WordList;
 use super::words::Words;
 use crate::Summary;
 
@@ -78,15 +79,17 @@ impl IndexBytes {
 
 impl Default for SearchIndex {
     fn default() -> Self {
-        let column = |order| {
-            Column::new(Needs {
-                patterns: true,
-                order,
-            })
-        };
+        let column = |grams, order| Column::new(Needs { grams, order });
         Self {
-            fields: [column(false), column(true), column(true), column(true)],
-            authors: column(false),
+            // Creation times are asked by comparison or by their beginning; grams of them would take as much as the
+            // names' and help nobody.
+            fields: [
+                column(true, false),
+                column(true, true),
+                column(true, true),
+                column(false, true),
+            ],
+            authors: column(true, false),
             nobody: RoaringBitmap::new(),
             rows: RowKind::ALL
                 .map(|kind| Pairs::new(matches!(kind, RowKind::Skill | RowKind::Domain | RowKind::Module))),
@@ -178,9 +181,10 @@ impl SearchIndex {
         Some((text(Field::Name)?, text(Field::Version)?))
     }
 
-    /// Adds a record that is not here yet.
-    pub(crate) fn insert(&mut self, id: u32, summary: &Summary) {
+    /// Adds a record that is not here yet; `words` are those of its description.
+    pub(crate) fn insert(&mut self, id: u32, summary: &Summary, words: &WordList) {
         let [name, version, schema, created] = &mut self.fields;
+        let mut class_text = itoa::Buffer::new();
         let mut list = vec![
             name.add(id, &summary.name),
             version.add(id, &summary.version),
@@ -198,13 +202,16 @@ impl SearchIndex {
         }
         let [skills, domains, modules, locators, annotations] = &mut self.rows;
         for (name, class) in &summary.skills {
-            list.push(tagged(1, skills.add(id, name, &class.to_string())));
+            list.push(tagged(1, skills.add(id, name, class_text.format(*class))));
         }
         for (name, class) in &summary.domains {
-            list.push(tagged(2, domains.add(id, name, &class.to_string())));
+            list.push(tagged(2, domains.add(id, name, class_text.format(*class))));
         }
         for module in &summary.modules {
-            list.push(tagged(3, modules.add(id, &module.name, &module.id.to_string())));
+            list.push(tagged(
+                3,
+                modules.add(id, &module.name, class_text.format(module.id)),
+            ));
         }
         for (kind, url) in &summary.locators {
             list.push(tagged(4, locators.add(id, kind, url)));
@@ -212,16 +219,13 @@ impl SearchIndex {
         for (key, value) in &summary.annotations {
             list.push(tagged(5, annotations.add(id, key, value)));
         }
-        if let Some(rest) = list.get_mut(FIELDS..) {
-            rest.sort_unstable();
-        }
         // The four texts may have equal numbers, and must stay.
-        let mut kept = list.get(..FIELDS).unwrap_or_default().to_vec();
         let mut rest = list.split_off(FIELDS.min(list.len()));
+        rest.sort_unstable();
         rest.dedup();
-        kept.extend(rest);
-        self.forward.set(id, &kept);
-        self.words.add(id, &summary.description);
+        list.append(&mut rest);
+        self.forward.set(id, &list);
+        self.words.add(id, &summary.description, words);
         insert(&mut self.held, id);
     }
 
@@ -235,9 +239,9 @@ impl SearchIndex {
     }
 
     /// Gives a record other texts; what is known of it beside them stays.
-    pub(crate) fn replace(&mut self, id: u32, summary: &Summary) {
+    pub(crate) fn replace(&mut self, id: u32, summary: &Summary, words: &WordList) {
         self.remove_texts(id, None);
-        self.insert(id, summary);
+        self.insert(id, summary, words);
     }
 
     fn remove_texts(&mut self, id: u32, description: Option<&str>) {
@@ -280,18 +284,21 @@ impl SearchIndex {
         self.words.collect();
     }
 
-    /// Gives back room, after many insertions.
-    pub(crate) fn settle(&mut self) {
-        for column in &mut self.fields {
+    /// Gives back room after many insertions, part by part; false when `part`, counted from zero, was the last.
+    pub(crate) fn settle(&mut self, part: usize) -> bool {
+        let columns = self.fields.len();
+        let rows = self.rows.len();
+        if let Some(column) = self.fields.get_mut(part) {
             column.settle();
-        }
-        self.authors.settle();
-        for pairs in &mut self.rows {
+        } else if let Some(pairs) = self.rows.get_mut(part.saturating_sub(columns)) {
             pairs.settle();
+        } else {
+            self.authors.settle();
+            self.words.settle();
+            self.forward.settle();
+            self.held.optimize();
         }
-        self.words.settle();
-        self.forward.settle();
-        self.held.optimize();
+        part < columns.saturating_add(rows)
     }
 
     pub(crate) fn bytes(&self) -> IndexBytes {

@@ -1,26 +1,20 @@
 //! Which records have which words in their descriptions. The descriptions themselves are not held: what the words do not
 //! settle is looked up in the row.
 //!
-//! A word is a run of letters, or of digits, or one letter of a script written without spaces. The words of letters are in
-//! a dictionary, so that parts of them are found. Numbers have no end of different ones and are not: each goes, as a
+//! [`super::split`] says what a word is. The words of letters are in a
+//! dictionary, so that parts of them are found. Numbers have no end of different ones and are not: each goes, as a
 //! whole, to one of a fixed number of sets.
-
-use std::hash::{BuildHasher, RandomState};
 
 use roaring::RoaringBitmap;
 
 use super::budget::Meter;
 use super::dict::{Dict, Fit, Needs};
-use super::pattern::{Pattern, folded};
+use super::hash::hash;
+use super::pattern::Pattern;
 use super::posting::{Postings, insert, set_bytes};
 use super::query::QueryError;
+use super::split::{MAX_WORD_BYTES, WordList, ideogram, is_number, spans};
 
-/// Words taken from one description; what has more is looked up for every pattern.
-const MAX_WORDS: usize = 16_384;
-/// The longest word.
-const MAX_WORD_BYTES: usize = 64;
-/// Letters from here on are words of their own: scripts written without spaces.
-const FIRST_IDEOGRAM: char = '\u{2e80}';
 /// Records gathered at most for the words a pattern may stand for.
 const MAX_GATHERED: u64 = 30_000_000;
 
@@ -35,7 +29,6 @@ pub(super) struct Words {
     numbers: Postings,
     /// Records with a number.
     numbered: RoaringBitmap,
-    hasher: RandomState,
     /// Records whose words are not all here.
     partial: RoaringBitmap,
 }
@@ -48,90 +41,50 @@ pub(super) struct Found {
     pub(super) maybe: RoaringBitmap,
 }
 
-/// A word inside a text: where it begins and ends, in bytes.
-fn spans(folded: &str) -> Vec<(usize, usize)> {
-    let mut spans: Vec<(usize, usize)> = Vec::new();
-    let mut open = None;
-    for (at, letter) in folded.char_indices() {
-        let end = at.saturating_add(letter.len_utf8());
-        if !letter.is_alphanumeric() {
-            open = None;
-        } else if letter >= FIRST_IDEOGRAM {
-            spans.push((at, end));
-            open = None;
-        } else if open == Some(letter.is_numeric()) {
-            if let Some(last) = spans.last_mut() {
-                last.1 = end;
-            }
-        } else {
-            spans.push((at, end));
-            open = Some(letter.is_numeric());
-        }
-    }
-    spans
-}
-
-/// The words of a folded text, some of them more than once, and whether they are all.
-fn words(folded: &str) -> (Vec<&str>, bool) {
-    let mut words: Vec<&str> = spans(folded)
-        .into_iter()
-        .filter_map(|(from, to)| folded.get(from..to))
-        .collect();
-    let count = words.len();
-    words.truncate(MAX_WORDS);
-    words.retain(|word| word.len() <= MAX_WORD_BYTES);
-    let whole = words.len() == count;
-    (words, whole)
-}
-
 impl Default for Words {
     fn default() -> Self {
         Self {
             dict: Dict::new(Needs {
-                patterns: true,
+                grams: true,
                 order: false,
             }),
             records: Postings::default(),
             numbers: Postings::default(),
             numbered: RoaringBitmap::new(),
-            hasher: RandomState::new(),
             partial: RoaringBitmap::new(),
         }
     }
 }
 
 impl Words {
-    pub(super) fn add(&mut self, id: u32, description: &str) {
-        let folded = folded(description);
-        let (words, whole) = words(&folded);
-        if !whole {
+    /// Adds a record; `description` is what `list` was made of.
+    pub(super) fn add(&mut self, id: u32, description: &str, list: &WordList) {
+        if !list.whole() {
             self.partial.insert(id);
         }
-        for word in words {
-            if is_number(word) {
-                let bucket = self.bucket(word);
-                self.numbers.add(bucket, id);
-                insert(&mut self.numbered, id);
+        let mut numbered = false;
+        for word in list.words(description) {
+            if word.number {
+                self.numbers.add(bucket(word.hash), id);
+                numbered = true;
             } else {
-                let (value, _) = self.dict.intern(word);
+                let (value, _) = self.dict.intern_hashed(word.text, word.text, word.hash);
                 self.records.add(value, id);
             }
         }
-    }
-
-    fn bucket(&self, number: &str) -> u32 {
-        u32::try_from(self.hasher.hash_one(number) % NUMBER_SETS).unwrap_or(0)
+        if numbered {
+            insert(&mut self.numbered, id);
+        }
     }
 
     /// Takes a record out; `description` is what it was added with.
     pub(super) fn remove(&mut self, id: u32, description: &str) {
         self.partial.remove(id);
-        let folded = folded(description);
         self.numbered.remove(id);
-        for word in words(&folded).0 {
-            if is_number(word) {
-                self.numbers.remove(self.bucket(word), id);
-            } else if let Some(value) = self.dict.find(word)
+        for word in WordList::of(description).words(description) {
+            if word.number {
+                self.numbers.remove(bucket(word.hash), id);
+            } else if let Some(value) = self.dict.find(word.text)
                 && self.records.remove(value, id)
             {
                 self.dict.remove(value);
@@ -174,7 +127,7 @@ impl Words {
                     let records = if open_start || open_end {
                         self.numbered.clone()
                     } else {
-                        self.numbers.get(self.bucket(word)).to_set().into_owned()
+                        self.numbers.get(bucket(hash(word))).to_set().into_owned()
                     };
                     held = Some(match held {
                         Some(held) => held & records,
@@ -267,14 +220,9 @@ impl Words {
     }
 }
 
-fn is_number(word: &str) -> bool {
-    word.chars()
-        .next()
-        .is_some_and(|letter| letter < FIRST_IDEOGRAM && letter.is_numeric())
-}
-
-fn ideogram(word: &str) -> bool {
-    word.chars().next().is_some_and(|letter| letter >= FIRST_IDEOGRAM)
+/// The set of a number.
+fn bucket(number_hash: u64) -> u32 {
+    u32::try_from(number_hash % NUMBER_SETS).unwrap_or(0)
 }
 
 /// True if `pattern` is a star, `text` and a star: what stands around the text does not matter.
