@@ -183,18 +183,31 @@ impl Store {
         }
         fill::begin(&self.shared)?;
         let shared = Arc::clone(&self.shared);
-        std::thread::Builder::new()
+        // Whoever waits for the index after this finds the thread at work.
+        let (at_work, begun) = std::sync::mpsc::sync_channel(1);
+        let started = std::thread::Builder::new()
             .name("store-index".to_owned())
             .spawn(move || {
                 let _one = shared.filling.lock();
+                // There is room for the one message.
+                let _ = at_work.send(());
                 match fill::fill(&shared) {
                     Ok(()) => tracing::info!("search index is ready"),
                     Err(StoreError::Closed) => {}
                     Err(error) => tracing::error!(%error, "search index was not built; rebuild it"),
                 }
             })
-            .map(|_| ())
-            .map_err(|error| StoreError::io("start thread in", &self.shared.config.dir, &error))
+            .map_err(|error| StoreError::io("start thread in", &self.shared.config.dir, &error));
+        if started.is_ok() {
+            // An error would mean that the thread has ended, and there is nothing to wait for.
+            let _ = begun.recv();
+        }
+        started.map(|_| ())
+    }
+
+    /// Waits until the filling of the index that a start began has ended, well or not. Blocks: call it off the async workers.
+    pub fn wait_for_index(&self) {
+        drop(self.shared.filling.lock());
     }
 
     /// Whether the record's name is verified. In memory: it is to be told again after a start.

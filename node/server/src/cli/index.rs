@@ -55,6 +55,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut settings = StoreConfig::new(dir);
     settings.referrer_facts = Arc::new(queries::scan_of);
     let (store, _) = Store::open(settings, runtime::system_clock())?;
+    // The start has begun to fill the index; what is measured begins after that.
+    store.wait_for_index();
     let begun = runtime::moment();
     let built = store.rebuild_index();
     let seconds = begun.elapsed().as_secs_f64();

@@ -15,61 +15,10 @@ use super::hash::hash;
 use super::pattern::{Comparison, Pattern, fold_stored, folded};
 use super::posting::set_bytes;
 use super::query::QueryError;
+use super::texts::Texts;
 
 /// Texts in one block of the order.
 const BLOCK: usize = 512;
-/// Length bits of a span; the rest is its start.
-const LEN_BITS: u32 = 26;
-const LEN_MASK: u64 = (1 << LEN_BITS) - 1;
-/// Dead bytes are given back when there are so many, and more than live ones.
-const DEAD_BYTES: usize = 4 << 20;
-
-/// Texts in one buffer.
-#[derive(Default)]
-struct Texts {
-    buffer: String,
-    /// Start and length of each text.
-    spans: Vec<u64>,
-    dead: usize,
-}
-
-impl Texts {
-    fn get(&self, value: u32) -> &str {
-        let span = self.spans.get(value as usize).copied().unwrap_or(0);
-        let start = usize::try_from(span >> LEN_BITS).unwrap_or(usize::MAX);
-        let len = usize::try_from(span & LEN_MASK).unwrap_or(usize::MAX);
-        self.buffer
-            .get(start..start.saturating_add(len))
-            .unwrap_or_default()
-    }
-
-    fn set(&mut self, value: u32, text: &str) {
-        let at = value as usize;
-        if self.spans.len() <= at {
-            self.spans.resize(at.saturating_add(1), 0);
-        }
-        let span = ((self.buffer.len() as u64) << LEN_BITS) | (text.len() as u64 & LEN_MASK);
-        self.buffer.push_str(text);
-        if let Some(place) = self.spans.get_mut(at) {
-            *place = span;
-        }
-    }
-
-    fn clear(&mut self, value: u32) {
-        self.dead = self.dead.saturating_add(self.get(value).len());
-        if let Some(span) = self.spans.get_mut(value as usize) {
-            *span = 0;
-        }
-        if self.dead < DEAD_BYTES || self.dead < self.buffer.len() / 2 {
-            return;
-        }
-        let old = std::mem::take(self);
-        for value in 0..u32::try_from(old.spans.len()).unwrap_or(u32::MAX) {
-            self.set(value, old.get(value));
-        }
-    }
-}
-
 /// Which helpers a column needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Needs {
@@ -158,10 +107,7 @@ impl Dict {
         if let Some(value) = table.find(text_hash, |value| texts.get(*value) == text) {
             return (*value, false);
         }
-        let value = self
-            .free
-            .pop()
-            .unwrap_or_else(|| u32::try_from(self.texts.spans.len()).unwrap_or(u32::MAX));
+        let value = self.free.pop().unwrap_or_else(|| self.texts.next());
         if let Some(order) = self.order.as_mut().filter(|_| !self.collecting) {
             insert_ordered(order, &self.texts, text, value);
         }
@@ -349,8 +295,6 @@ impl Dict {
 
     /// Gives back room, after a build.
     pub(super) fn settle(&mut self) {
-        self.texts.buffer.shrink_to_fit();
-        self.texts.spans.shrink_to_fit();
         if self.collecting && self.order.is_some() {
             self.order = Some(self.sorted());
         }
@@ -385,8 +329,7 @@ impl Dict {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        let texts = self.texts.buffer.capacity() as u64;
-        let spans = (self.texts.spans.capacity() as u64).saturating_mul(8);
+        let texts = self.texts.bytes();
         let table = (self.table.capacity() as u64).saturating_mul(40) / 7;
         let order = self.order.as_ref().map_or(0, |order| {
             order
@@ -395,7 +338,7 @@ impl Dict {
                 .sum()
         });
         let grams = self.grams.as_ref().map_or(0, Grams::bytes);
-        [texts, spans, table, order, grams, set_bytes(&self.unfolded)]
+        [texts, table, order, grams, set_bytes(&self.unfolded)]
             .into_iter()
             .fold(0, u64::saturating_add)
     }

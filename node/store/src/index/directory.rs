@@ -7,6 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::hash::hash;
 use super::posting::{ID_LIMIT, insert, set_bytes};
+use super::room;
 use crate::RecordCid;
 
 /// The records.
@@ -84,9 +85,9 @@ impl Directory {
             self.remove(&cid);
         }
         let id = u32::try_from(self.cids.len()).ok().filter(|id| *id < ID_LIMIT)?;
-        self.cids.push(cid);
-        self.inserted_at_ns.push(inserted_at_ns);
-        self.sizes_bytes.push(size);
+        room::push(&mut self.cids, cid);
+        room::push(&mut self.inserted_at_ns, inserted_at_ns);
+        room::push(&mut self.sizes_bytes, size);
         let Self { cids, table, .. } = self;
         // Every number in the table has a CID.
         table.insert_unique(hash(&cid), id, |id| cids.get(*id as usize).map_or(0, hash));

@@ -21,9 +21,11 @@ pub(crate) mod published;
 mod query;
 mod ranks;
 mod records;
+mod room;
 mod run;
 mod search;
 mod split;
+mod texts;
 mod words;
 
 pub use budget::Budget;

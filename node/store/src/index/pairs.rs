@@ -16,6 +16,7 @@ use super::hash::hash;
 use super::pattern::Pattern;
 use super::posting::{Ids, Postings, insert, set_bytes};
 use super::query::QueryError;
+use super::room;
 
 /// The rows of one list.
 pub(super) struct Pairs {
@@ -103,7 +104,7 @@ impl Pairs {
                 row
             }
             None => {
-                self.rows.push(pair);
+                room::push(&mut self.rows, pair);
                 u32::try_from(self.rows.len().saturating_sub(1)).unwrap_or(u32::MAX)
             }
         };
@@ -221,7 +222,6 @@ impl Pairs {
     pub(super) fn settle(&mut self) {
         self.left.settle();
         self.right.settle();
-        self.rows.shrink_to_fit();
         self.by_left.settle();
         self.by_right.settle();
         self.records.settle();

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use roaring::RoaringBitmap;
 
+use super::room;
+
 /// Ids are below this; the bit tells a slot from an id.
 pub(super) const ID_LIMIT: u32 = 1 << 31;
 const EMPTY: u32 = u32::MAX;
@@ -116,9 +118,7 @@ impl Postings {
 
     fn place(&mut self, value: u32, id: u32) {
         let at = value as usize;
-        if self.heads.len() <= at {
-            self.heads.resize(at.saturating_add(1), EMPTY);
-        }
+        room::reach(&mut self.heads, at, EMPTY);
         let Some(head) = self.heads.get_mut(at) else {
             return;
         };
@@ -135,7 +135,7 @@ impl Postings {
                         slot
                     }
                     None => {
-                        self.sets.push(set);
+                        room::push(&mut self.sets, set);
                         u32::try_from(self.sets.len().saturating_sub(1)).unwrap_or(ID_LIMIT - 2)
                     }
                 };
@@ -224,8 +224,6 @@ impl Postings {
     pub(super) fn settle(&mut self) {
         self.flush();
         self.pending = None;
-        self.heads.shrink_to_fit();
-        self.sets.shrink_to_fit();
         for set in &mut self.sets {
             match set {
                 Set::Few(ids) => ids.shrink_to_fit(),
@@ -254,6 +252,9 @@ impl Set {
         match self {
             Self::Few(ids) => {
                 if let Err(at) = ids.binary_search(&id) {
+                    if ids.len() == ids.capacity() {
+                        ids.reserve_exact(ids.len() / 2);
+                    }
                     ids.insert(at.min(ids.len()), id);
                 }
                 if ids.len() > FEW {

@@ -295,7 +295,6 @@ impl SearchIndex {
         } else {
             self.authors.settle();
             self.words.settle();
-            self.forward.settle();
             self.held.optimize();
         }
         part < columns.saturating_add(rows)
