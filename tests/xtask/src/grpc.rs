@@ -66,6 +66,27 @@ pub async fn connect(address: SocketAddr) -> anyhow::Result<Channel> {
         .with_context(|| format!("nothing answers at {address}"))
 }
 
+/// Asks one thing by a call of its own, and takes every answer; says how many there were.
+///
+/// # Errors
+/// The status of the call, if it is none of success.
+pub async fn call(channel: Channel, method: &'static str, message: Bytes) -> Result<u64, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
+    grpc.ready()
+        .await
+        .map_err(|error| Status::unavailable(format!("not connected: {error}")))?;
+    let path = PathAndQuery::from_static(method);
+    let answer = grpc
+        .server_streaming(Request::new(message), path, RawCodec)
+        .await?;
+    let mut answers = answer.into_inner();
+    let mut count = 0;
+    while answers.message().await?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// A bidirectional stream that is used one request at a time.
 #[derive(Debug)]
 pub struct Lane {

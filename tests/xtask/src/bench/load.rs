@@ -55,7 +55,7 @@ impl Rate {
 }
 
 /// A channel for each of so many streams; neighbours share a connection.
-async fn channels(address: SocketAddr, streams: usize) -> anyhow::Result<Vec<Channel>> {
+pub async fn channels(address: SocketAddr, streams: usize) -> anyhow::Result<Vec<Channel>> {
     let mut channels = Vec::with_capacity(streams);
     while channels.len() < streams {
         let channel = connect(address).await?;

@@ -6,11 +6,15 @@
 pub mod echo;
 mod load;
 mod machine;
+mod page;
 mod report;
+mod search;
+mod search_report;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Subcommand;
 
 use crate::shell;
@@ -29,6 +33,13 @@ enum What {
         cargo xtask bench store --records 10000\n  \
         cargo xtask bench store --write-doc")]
     Store(StoreArgs),
+    /// Searches over gRPC at three sizes of the store, alone and beside pushes, beside an empty echo
+    #[command(
+        after_help = "A million records take about ten minutes and 20 GB of disk.\n\nExamples:\n  \
+        cargo xtask bench search --records 100000\n  \
+        cargo xtask bench search --write-doc --check"
+    )]
+    Search(SearchArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,21 +64,82 @@ pub struct StoreArgs {
     dir: Option<PathBuf>,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<()> {
-    let What::Store(args) = &args.what;
-    let binary = shell::build_node(false)?;
-    let dir = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => shell::work_dir("bench")?,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(store::measure(args, &binary, &dir))?;
-    let text = report.markdown();
-    println!("\n{text}");
-    if args.write_doc {
-        let path = shell::root().join("docs/benchmarks.md");
-        std::fs::write(&path, report.document(&text))?;
-        println!("written: {}", path.display());
+#[derive(Debug, clap::Args)]
+pub struct SearchArgs {
+    /// Records in the store at the last level; the others are a hundredth and a tenth of it
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(10_000..))]
+    records: u64,
+    /// Seconds that each kind of question is asked, by one caller and by many
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Write the section of docs/benchmarks.md
+    #[arg(long)]
+    write_doc: bool,
+    /// Fail when a wanted figure is missed
+    #[arg(long)]
+    check: bool,
+    /// Folder on the disk to measure; what is made in it is removed [default: target/xtask/bench]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// A folder that goes when the run ends, however it ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(dir: &Path) -> anyhow::Result<Self> {
+        let scratch = Self(dir.join(format!("run-{}", std::process::id())));
+        std::fs::create_dir_all(&scratch.0).with_context(|| format!("cannot write in {}", dir.display()))?;
+        Ok(scratch)
     }
-    if args.check { report.check() } else { Ok(()) }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let binary = shell::build_node(false)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match &args.what {
+        What::Store(args) => {
+            let dir = folder(args.dir.as_ref())?;
+            let report = runtime.block_on(store::measure(args, &binary, &dir))?;
+            let text = report.markdown();
+            println!("\n{text}");
+            if args.write_doc {
+                write(&report.document(&text))?;
+            }
+            if args.check { report.check() } else { Ok(()) }
+        }
+        What::Search(args) => {
+            let dir = folder(args.dir.as_ref())?;
+            let report = runtime.block_on(search::measure(args, &binary, &dir))?;
+            let text = report.markdown();
+            println!("\n{text}");
+            if args.write_doc {
+                write(&report.section(&text))?;
+            }
+            if args.check { report.check() } else { Ok(()) }
+        }
+    }
+}
+
+fn folder(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    given.map_or_else(|| shell::work_dir("bench"), |dir| Ok(dir.clone()))
+}
+
+/// Puts sections in the page of benchmarks in place of those of the same names.
+fn write(sections: &str) -> anyhow::Result<()> {
+    let path = shell::root().join("docs/benchmarks.md");
+    let page = std::fs::read_to_string(&path).unwrap_or_default();
+    std::fs::write(&path, page::merge(&page, sections))?;
+    println!("written: {}", path.display());
+    Ok(())
 }

@@ -13,8 +13,8 @@ use prost::Message as _;
 use super::StoreArgs;
 use super::echo::{self, EchoServer};
 use super::load::{Calls, Rate, ask_for, send_all};
-use super::machine;
 use super::report::{Level, Reads, Report};
+use super::{Scratch, machine};
 use crate::clock;
 use crate::process::{Node, Plan};
 
@@ -33,15 +33,6 @@ const FILL: u64 = 10_000;
 /// How long reads are asked for.
 const READING: Duration = Duration::from_secs(3);
 const WARMING: Duration = Duration::from_millis(500);
-
-/// A folder that goes when the run ends, however it ends.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A node and the records that it was given.
 struct Subject<'a> {
@@ -111,9 +102,7 @@ impl Subject<'_> {
 
 /// Makes every measurement.
 pub async fn measure(args: &StoreArgs, binary: &Path, dir: &Path) -> anyhow::Result<Report> {
-    std::fs::create_dir_all(dir)?;
-    let scratch = Scratch(dir.join(format!("run-{}", std::process::id())));
-    std::fs::create_dir_all(&scratch.0).with_context(|| format!("cannot write in {}", dir.display()))?;
+    let scratch = Scratch::new(dir)?;
     let mut report = Report::new(machine::describe(dir), args.records, args.runs);
     println!("{}", report.machine);
     println!("load average before: {}", machine::load_average());
@@ -122,13 +111,17 @@ pub async fn measure(args: &StoreArgs, binary: &Path, dir: &Path) -> anyhow::Res
     let mut next = 0;
     let plan = |name: &str, validation| Plan {
         binary: binary.to_path_buf(),
-        data_dir: scratch.0.join(name),
-        log: scratch.0.join("node.log"),
+        data_dir: scratch.path().join(name),
+        log: scratch.path().join("node.log"),
         validation,
     };
-    let floor_dir = scratch.0.join("floor");
+    let floor_dir = scratch.path().join("floor");
 
-    for validation in if args.reads_only { &[][..] } else { &["builtin", "off"] } {
+    for validation in if args.reads_only {
+        &[][..]
+    } else {
+        &["builtin", "off"]
+    } {
         let mut runs = Vec::new();
         for run in 0..args.runs {
             let plan = plan(&format!("empty-{validation}-{run}"), validation);
