@@ -3,8 +3,6 @@
 //! Pure, borrows from the message, allocates nothing and does not recurse. Used where unknown fields have to
 //! survive byte for byte, which a generated decoder does not promise (p2p-wire §3.2, identify mode).
 
-use unsigned_varint::decode;
-
 /// One field as it stands in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field<'a> {
@@ -70,11 +68,8 @@ fn read_field(message: &[u8]) -> Result<(Field<'_>, &[u8]), Malformed> {
     Ok((Field { number, value, raw }, behind))
 }
 
-/// Protobuf takes varints that are not minimal; this reader takes what a decoder behind it would take.
+/// Protobuf takes varints that are not minimal, which the varints of libp2p are not allowed to be.
 fn varint(bytes: &[u8]) -> Result<(u64, &[u8]), Malformed> {
-    if let Ok(read) = decode::u64(bytes) {
-        return Ok(read);
-    }
     let mut value = 0u64;
     for (at, byte) in bytes.iter().enumerate().take(10) {
         let part = u64::from(byte & 0x7f);
