@@ -16,8 +16,10 @@ mod gossip;
 mod handle;
 pub mod library;
 mod limits;
+pub mod mdns;
 mod metrics;
 mod pending;
+pub mod providers;
 mod rpc;
 pub mod runtime;
 mod scope;
@@ -27,6 +29,7 @@ pub mod status;
 mod streams;
 mod sweep;
 mod transport;
+pub mod water;
 pub mod wire;
 
 pub use config::{Config, Limits, Reachability, Role};
