@@ -240,6 +240,7 @@ fn rooms_of_the_server_use_only_what_is_drawn() {
         ),
         ("startup_record", &["ingest", "policy", "runtime", "config"]),
         ("queries", &["runtime"]),
+        ("shards", &["runtime"]),
         ("publications", &["events", "ingest", "queries", "runtime"]),
         (
             "api",

@@ -15,7 +15,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
@@ -163,28 +163,26 @@ struct Call {
 
 struct LogFacts {
     peer: Option<SocketAddr>,
-    request_id: String,
-    correlation_id: String,
-    user_agent: String,
+    request_id: Option<HeaderValue>,
+    correlation_id: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+}
+
+/// A header as text; empty when it is none.
+fn text(value: Option<&HeaderValue>) -> &str {
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 impl Call {
     fn start(method: Arc<Method>, peer: Option<SocketAddr>, headers: &HeaderMap) -> Self {
         method.started.inc();
-        let text = |name: &str| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-                .to_owned()
-        };
         // Probes would drown everything else.
         let logged = method.service != "grpc.health.v1.Health" && tracing::enabled!(tracing::Level::ERROR);
         let log = logged.then(|| LogFacts {
             peer,
-            request_id: text("x-request-id"),
-            correlation_id: text("x-correlation-id"),
-            user_agent: text("user-agent"),
+            request_id: headers.get("x-request-id").cloned(),
+            correlation_id: headers.get("x-correlation-id").cloned(),
+            user_agent: headers.get("user-agent").cloned(),
         });
         if let Some(facts) = &log {
             // The line at the end says all of this again; this one is for calls that hang.
@@ -192,11 +190,11 @@ impl Call {
                 component = "grpc",
                 protocol = "grpc",
                 grpc.component = "server",
-                grpc.service = %method.service,
-                grpc.method = %method.name,
+                grpc.service = method.service.as_str(),
+                grpc.method = method.name.as_str(),
                 grpc.method_type = method.kind,
-                peer.address = %facts.peer.map(|peer| peer.to_string()).unwrap_or_default(),
-                request_id = %facts.request_id,
+                peer.address = facts.peer.map(|peer| peer.to_string()).unwrap_or_default().as_str(),
+                request_id = text(facts.request_id.as_ref()),
                 "started call"
             );
         }
@@ -233,15 +231,15 @@ impl Call {
                     component = "grpc",
                     protocol = "grpc",
                     grpc.component = "server",
-                    grpc.service = %self.method.service,
-                    grpc.method = %self.method.name,
+                    grpc.service = self.method.service.as_str(),
+                    grpc.method = self.method.name.as_str(),
                     grpc.method_type = self.method.kind,
-                    peer.address = %facts.peer.map(|peer| peer.to_string()).unwrap_or_default(),
-                    request_id = %facts.request_id,
-                    correlation_id = %facts.correlation_id,
-                    user_agent = %facts.user_agent,
+                    peer.address = facts.peer.map(|peer| peer.to_string()).unwrap_or_default().as_str(),
+                    request_id = text(facts.request_id.as_ref()),
+                    correlation_id = text(facts.correlation_id.as_ref()),
+                    user_agent = text(facts.user_agent.as_ref()),
                     grpc.code = code_name(status.code()),
-                    grpc.error = %status.message(),
+                    grpc.error = status.message(),
                     grpc.time_ms = seconds * 1000.0,
                     "finished call"
                 )

@@ -3,6 +3,7 @@
 //! Switches: `DIRECTORY_LOGGER_LOG_LEVEL`, `_LOG_FORMAT` (`text`, `json`), `_LOG_FILE`, and the flags of `dirnode run`.
 //! JSON also carries `timestamp` and `message`, the names that some collectors look for.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write};
@@ -360,22 +361,39 @@ where
 
 /// Now, in RFC 3339 with microseconds.
 fn timestamp() -> String {
-    let now = OffsetDateTime::UNIX_EPOCH + runtime::since_epoch();
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        now.year(),
-        u8::from(now.month()),
-        now.day(),
-        now.hour(),
-        now.minute(),
-        now.second(),
-        now.microsecond()
-    )
+    thread_local! {
+        /// The second that was written last, and its text: most lines share theirs with the line before.
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let since_epoch = runtime::since_epoch();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != since_epoch.as_secs() {
+            *second = since_epoch.as_secs();
+            let now = OffsetDateTime::UNIX_EPOCH + since_epoch;
+            text.clear();
+            let _ = write!(
+                text,
+                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+                now.year(),
+                u8::from(now.month()),
+                now.day(),
+                now.hour(),
+                now.minute(),
+                now.second(),
+            );
+        }
+        format!("{text}.{:06}Z", since_epoch.subsec_micros())
+    })
 }
 
 /// A JSON string.
 fn json_text(out: &mut String, text: &str) {
     out.push('"');
+    if text.bytes().all(|byte| matches!(byte, 0x20..0x7f) && byte != b'"' && byte != b'\\') {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -391,10 +409,9 @@ fn json_text(out: &mut String, text: &str) {
 
 /// Text that needs quotes gets them; control characters never reach the terminal.
 fn quoted(out: &mut String, text: &str) {
-    let plain = !text.is_empty()
-        && text
-            .chars()
-            .all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
+    let ascii = |byte: u8| matches!(byte, 0x21..0x7f) && byte != b'"' && byte != b'=';
+    let other = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=';
+    let plain = !text.is_empty() && (text.bytes().all(ascii) || text.chars().all(other));
     if plain {
         out.push_str(text);
     } else {
