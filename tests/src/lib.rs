@@ -16,6 +16,7 @@ pub mod go_peer;
 pub mod grpc;
 pub mod judge;
 pub mod node;
+pub mod p2p;
 pub mod program;
 pub mod scrape;
 pub mod vectors;

@@ -20,5 +20,6 @@ mod sdk;
 mod search;
 mod vectors_api;
 mod vectors_cid;
+mod vectors_p2p;
 mod vectors_routing;
 mod vectors_search;

@@ -110,13 +110,22 @@ impl Status {
         )
     }
 
-    /// The record of a ListReferrers or PullReferrer is not there. The reference's text holds the address of its
-    /// registry; this one does not.
+    /// The record of a ListReferrers is not there. The reference's text holds the address of its registry; this one and
+    /// the next do not.
+    #[must_use]
+    pub fn listed_record_not_found(cid: &str) -> Self {
+        Self::new(
+            Code::NotFound,
+            format!("failed to list referrers: record not found: {cid}"),
+        )
+    }
+
+    /// The record of a PullReferrer is not there.
     #[must_use]
     pub fn referred_record_not_found(cid: &str) -> Self {
         Self::new(
             Code::NotFound,
-            format!("failed to list referrers: record not found: {cid}"),
+            format!("failed to pull referrer: record not found: {cid}"),
         )
     }
 
