@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use dirnode_identity::{Keypair, from_bytes};
 use dirnode_network::wire::msgpack::{Fault, Progress, Reader, Scanner};
 use dirnode_network::wire::rpc::{
-    Call, PulledRecord, Reading, RecordMeta, ReferrerDescriptor, ReferrerList, Reply, Status, read_reply, read_request,
+    Call, PulledRecord, Reading, RecordMeta, ReferrerDescriptor, ReferrerList, Reply, Status, read_reply,
+    read_request,
 };
 use dirnode_record::Referrer;
 use serde_json::Value as Json;
@@ -61,7 +62,11 @@ impl Family {
 
     /// Says the figures, and fails when a case was wrong.
     pub fn finish(self) {
-        let known: BTreeSet<&str> = self.cases.iter().filter_map(|case| case["name"].as_str()).collect();
+        let known: BTreeSet<&str> = self
+            .cases
+            .iter()
+            .filter_map(|case| case["name"].as_str())
+            .collect();
         let head = format!("p2p/{}/", self.name);
         // The folder of another release may lack a case; the project's own may not.
         if std::env::var_os("DIRNODE_VECTORS").is_none() {
@@ -130,7 +135,10 @@ pub fn hex(bytes: &[u8]) -> String {
 #[must_use]
 pub fn keypair(name: &str) -> Keypair {
     let cases = vectors::cases("p2p/identity.jsonl").expect("the vectors hold keys");
-    let case = cases.iter().find(|case| case["name"] == name).expect("a key has a name");
+    let case = cases
+        .iter()
+        .find(|case| case["name"] == name)
+        .expect("a key has a name");
     from_bytes(&bytes(case, "file").expect("a key file")).expect("a key file that is read")
 }
 

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use dirnode_identity::{KeyError, from_bytes, key_space_point, parse_peer_id, peer_id_cid, public_key_protobuf};
-use dirnode_network::wire::announcement::{
-    Announcement, MAX_LABELS, Payload, TOPIC, encode_reference,
+use dirnode_identity::{
+    KeyError, from_bytes, key_space_point, parse_peer_id, peer_id_cid, public_key_protobuf,
 };
+use dirnode_network::wire::announcement::{Announcement, MAX_LABELS, Payload, TOPIC, encode_reference};
 use dirnode_network::wire::gossip::{GossipError, read_frame};
 use dirnode_network::wire::identify::{IdentifyMessage, SignedPeerRecord};
 use dirnode_network::wire::kad::{self, Message, MessageType, Verdict};
@@ -35,14 +35,34 @@ fn key_files_are_read_as_recorded() {
             Ok(key) if better.is_none() => {
                 let peer = key.public().to_peer_id();
                 faults.same("peer id", peer.to_base58().as_str(), text(case, "peer_id"));
-                faults.same("peer id as cid", peer_id_cid(&peer).as_str(), text(case, "peer_id_cid"));
-                faults.same("peer id bytes", hex(&peer.to_bytes()).as_str(), text(case, "peer_id_hex"));
+                faults.same(
+                    "peer id as cid",
+                    peer_id_cid(&peer).as_str(),
+                    text(case, "peer_id_cid"),
+                );
+                faults.same(
+                    "peer id bytes",
+                    hex(&peer.to_bytes()).as_str(),
+                    text(case, "peer_id_hex"),
+                );
                 let public = public_key_protobuf(&key);
-                faults.same("public key", hex(&public).as_str(), text(case, "public_key_pb_hex"));
-                faults.same("raw public key", hex(&public[4..]).as_str(), text(case, "public_key_raw_hex"));
+                faults.same(
+                    "public key",
+                    hex(&public).as_str(),
+                    text(case, "public_key_pb_hex"),
+                );
+                faults.same(
+                    "raw public key",
+                    hex(&public[4..]).as_str(),
+                    text(case, "public_key_raw_hex"),
+                );
                 let seed = key.clone().try_into_ed25519().unwrap().secret();
                 faults.same("seed", hex(seed.as_ref()).as_str(), text(case, "seed_hex"));
-                faults.same("point", hex(&key_space_point(&peer)).as_str(), text(case, "kad_id_hex"));
+                faults.same(
+                    "point",
+                    hex(&key_space_point(&peer)).as_str(),
+                    text(case, "kad_id_hex"),
+                );
                 for form in ["peer_id", "peer_id_cid"] {
                     faults.same(form, parse_peer_id(text(case, form)), Ok(peer));
                 }
@@ -72,7 +92,11 @@ fn addresses_are_written_and_read_as_recorded() {
     };
     family.run("encode", |case, _, faults| {
         let endpoint = Endpoint::new(kind(text(case, "protocol")), text(case, "value"));
-        let verdict = if endpoint.is_ok() { "advertised" } else { "not advertised" };
+        let verdict = if endpoint.is_ok() {
+            "advertised"
+        } else {
+            "not advertised"
+        };
         faults.same("verdict", verdict, text(case, "verdict"));
         if let Ok(endpoint) = endpoint {
             faults.same("bytes", Some(endpoint.to_bytes()), bytes(case, "bytes"));
@@ -81,12 +105,20 @@ fn addresses_are_written_and_read_as_recorded() {
     });
     family.run("decode", |case, _, faults| {
         let read = RawAddr::read(&bytes(case, "bytes").unwrap());
-        faults.same("verdict", if read.is_known() { "accept" } else { "refuse" }, text(case, "verdict"));
+        faults.same(
+            "verdict",
+            if read.is_known() { "accept" } else { "refuse" },
+            text(case, "verdict"),
+        );
         faults.same("text", read.to_text().as_deref(), case["text"].as_str());
         let found: Vec<Endpoint> = read.endpoints().collect();
         for name in ["dir", "oci"] {
             let value = found.iter().find(|endpoint| endpoint.kind == kind(name));
-            faults.same(name, value.map(|endpoint| endpoint.value.as_str()), case[name].as_str());
+            faults.same(
+                name,
+                value.map(|endpoint| endpoint.value.as_str()),
+                case[name].as_str(),
+            );
         }
     });
     family.finish();
@@ -117,17 +149,29 @@ fn announcements_are_written_and_judged_as_recorded() {
             .collect();
         let timestamp = Timestamp::parse(text(case, "timestamp").as_bytes()).unwrap();
         let written = encode_reference(text(case, "cid"), &labels, timestamp);
-        let verdict = if written.is_ok() { "announced" } else { "not announced" };
+        let verdict = if written.is_ok() {
+            "announced"
+        } else {
+            "not announced"
+        };
         faults.same("verdict", verdict, text(case, "verdict"));
         if let Ok(written) = written {
             faults.same("size", Some(written.len() as u64), case["size"].as_u64());
-            faults.same("payload", String::from_utf8(written).unwrap().as_str(), text(case, "payload"));
+            faults.same(
+                "payload",
+                String::from_utf8(written).unwrap().as_str(),
+                text(case, "payload"),
+            );
         }
     });
     family.run("decode", |case, _, faults| {
         let payload = bytes(case, "payload").unwrap();
         let read = Payload::read(&payload).and_then(|read| read.check().map(|moment| (read, moment)));
-        faults.same("verdict", if read.is_ok() { "accept" } else { "refuse" }, text(case, "verdict"));
+        faults.same(
+            "verdict",
+            if read.is_ok() { "accept" } else { "refuse" },
+            text(case, "verdict"),
+        );
         let admitted = Announcement::admit(&payload);
         let Ok((read, moment)) = read else {
             faults.same("what the reference refuses is admitted", admitted.is_ok(), false);
@@ -151,11 +195,22 @@ fn announcements_are_written_and_judged_as_recorded() {
                 panic!("the reference knows no withdrawals");
             };
             faults.same("cid of the claim", cid.to_string(), read.cid.clone());
-            faults.same("labels of the claim", (1..=MAX_LABELS).contains(&labels.len()), true);
+            faults.same(
+                "labels of the claim",
+                (1..=MAX_LABELS).contains(&labels.len()),
+                true,
+            );
         } else {
             let strict = RecordCid::parse(&read.cid).is_some()
-                && read.labels.iter().any(|label| in_namespace(label) && !label.contains(".."));
-            faults.same("a plain claim is refused", strict && read.labels[0].starts_with('/'), false);
+                && read
+                    .labels
+                    .iter()
+                    .any(|label| in_namespace(label) && !label.contains(".."));
+            faults.same(
+                "a plain claim is refused",
+                strict && read.labels[0].starts_with('/'),
+                false,
+            );
         }
     });
     family.finish();
@@ -176,8 +231,16 @@ fn gossip_frames_are_judged_as_recorded() {
             faults.same("signed bytes", hex(&messages[0].signed_bytes()), hex(&signed));
         }
         if let (Ok(messages), Some(message)) = (&messages, case.get("message")) {
-            faults.same("message id", hex(&messages[0].message_id()).as_str(), text(message, "message_id_hex"));
-            faults.same("bytes again", messages[0].to_bytes().len() + 3 <= stream.len(), true);
+            faults.same(
+                "message id",
+                hex(&messages[0].message_id()).as_str(),
+                text(message, "message_id_hex"),
+            );
+            faults.same(
+                "bytes again",
+                messages[0].to_bytes().len() + 3 <= stream.len(),
+                true,
+            );
         }
         let verdict = match messages.as_deref() {
             Err(_) | Ok([]) => "nothing",
@@ -191,7 +254,11 @@ fn gossip_frames_are_judged_as_recorded() {
                 },
             },
         };
-        faults.same("verdict", verdict, better.map_or(text(case, "receiver"), |better| &better.code));
+        faults.same(
+            "verdict",
+            verdict,
+            better.map_or(text(case, "receiver"), |better| &better.code),
+        );
     });
     family.run("recorded", |case, _, faults| {
         let messages = read_frame(&bytes(case, "frame").unwrap()).unwrap();
@@ -200,7 +267,11 @@ fn gossip_frames_are_judged_as_recorded() {
             return;
         };
         let verified = messages[0].verify(TOPIC).unwrap();
-        faults.same("author", verified.author.to_base58().as_str(), text(expected, "from"));
+        faults.same(
+            "author",
+            verified.author.to_base58().as_str(),
+            text(expected, "from"),
+        );
         faults.same("data", verified.data, text(expected, "data").as_bytes());
         faults.same("admitted", Announcement::admit(verified.data).is_ok(), true);
     });
@@ -226,7 +297,10 @@ fn damaged_signatures_never_verify() {
 fn better_answer(family: &[Json], code: &str, case: &Json) -> Option<Vec<u8>> {
     let request = bytes(case, "request").unwrap();
     if let Some(other) = code.strip_prefix("as ") {
-        let other = family.iter().find(|case| case["name"] == other).expect("the other case is there");
+        let other = family
+            .iter()
+            .find(|case| case["name"] == other)
+            .expect("the other case is there");
         return bytes(other, "response");
     }
     let (code, message) = code.split_once(": ").expect("a code and a text");
@@ -234,8 +308,12 @@ fn better_answer(family: &[Json], code: &str, case: &Json) -> Option<Vec<u8>> {
         let Reading::Call(call) = read_request(&request, true) else {
             panic!("the request is whole");
         };
-        let code = dirnode_network::wire::rpc::Status::parse(&format!("rpc error: code = {code} desc = {message}"));
-        return Some(dirnode_network::wire::rpc::encode_answer(call.method(), &Err(code)));
+        let code =
+            dirnode_network::wire::rpc::Status::parse(&format!("rpc error: code = {code} desc = {message}"));
+        return Some(dirnode_network::wire::rpc::encode_answer(
+            call.method(),
+            &Err(code),
+        ));
     };
     let text = format!("rpc error: code = {code} desc = {message}");
     let holds = answer.windows(text.len()).any(|window| window == text.as_bytes());
@@ -310,7 +388,11 @@ fn check_reply(call: &Call, reply: Reply, expected: &Json, faults: &mut Faults) 
                 .iter()
                 .map(|referrer| json!({"Cid": referrer.cid, "Type": referrer.kind}))
                 .collect();
-            let listed = if listed.is_empty() { Json::Null } else { json!(listed) };
+            let listed = if listed.is_empty() {
+                Json::Null
+            } else {
+                json!(listed)
+            };
             faults.same("list", listed, expected.clone());
         }
         Reply::PullReferrer(None) => faults.same("referrer", "<nil>", expected.as_str().unwrap_or_default()),
@@ -323,7 +405,11 @@ fn check_reply(call: &Call, reply: Reply, expected: &Json, faults: &mut Faults) 
                 referrer_ref,
                 ..
             } = *referrer;
-            faults.same("type", shown.contains(&format!("type:{kind:?}")), !kind.is_empty());
+            faults.same(
+                "type",
+                shown.contains(&format!("type:{kind:?}")),
+                !kind.is_empty(),
+            );
             faults.same("data", data.is_some(), shown.contains("data:"));
             let named = referrer_ref.map(|cid| format!("referrer_ref:{{cid:{cid:?}}}"));
             faults.same(
@@ -352,7 +438,10 @@ fn type_name(kind: MessageType) -> String {
 fn same_message(what: &str, message: &Message, expected: &Json, faults: &mut Faults) {
     faults.same(what, type_name(message.kind).as_str(), text(expected, "type"));
     faults.same(what, hex(&message.key).as_str(), text(expected, "key_hex"));
-    for (list, peers) in [("closerPeers", &message.closer), ("providerPeers", &message.providers)] {
+    for (list, peers) in [
+        ("closerPeers", &message.closer),
+        ("providerPeers", &message.providers),
+    ] {
         let listed = expected[list].as_array().cloned().unwrap_or_default();
         faults.same(what, peers.len(), listed.len());
         for (peer, expected) in peers.iter().zip(&listed) {
@@ -362,7 +451,11 @@ fn same_message(what: &str, message: &Message, expected: &Json, faults: &mut Fau
             faults.same(what, peer.addresses.len(), addresses.len());
             for (raw, address) in peer.addresses.iter().zip(&addresses) {
                 faults.same(what, hex(raw).as_str(), text(address, "hex"));
-                faults.same(what, RawAddr::read(raw).to_text().as_deref(), address["text"].as_str());
+                faults.same(
+                    what,
+                    RawAddr::read(raw).to_text().as_deref(),
+                    address["text"].as_str(),
+                );
             }
         }
     }
@@ -418,7 +511,9 @@ fn dht_keys_and_messages_are_read_and_judged_as_recorded() {
             Verdict::TakenSilently { .. } => "taken silently",
             Verdict::Refused(_) => "refused",
         };
-        let expected_seen = case["announcement_seen_by_directory"].as_bool().unwrap_or_default();
+        let expected_seen = case["announcement_seen_by_directory"]
+            .as_bool()
+            .unwrap_or_default();
         match better.map(|better| better.code.as_str()) {
             None => {
                 faults.same("verdict", said, text(case, "verdict"));
@@ -450,15 +545,24 @@ fn label_keys_are_built_and_checked_as_recorded() {
         faults.same("joined", join(label, cid, peer).as_str(), text(case, "joined"));
         let key = stored(label, cid, peer);
         faults.same("stored key", key.as_str(), text(case, "stored_key"));
-        faults.same("in a namespace", Some(in_namespace(&key)), case["in_label_namespace"].as_bool());
-        let read = LabelKey::parse(&key).map_or(Json::Null, |key| {
-            json!({"label": key.label, "cid": key.cid, "peer": key.peer})
-        });
+        faults.same(
+            "in a namespace",
+            Some(in_namespace(&key)),
+            case["in_label_namespace"].as_bool(),
+        );
+        let read = LabelKey::parse(&key).map_or(
+            Json::Null,
+            |key| json!({"label": key.label, "cid": key.cid, "peer": key.peer}),
+        );
         faults.same("read back", &read, &case["reparsed"]);
     });
     family.run("put_value_check", |case, _, faults| {
         let verdict = check_value(text(case, "key"), text(case, "value").as_bytes());
-        faults.same("verdict", if verdict.is_ok() { "accept" } else { "refuse" }, text(case, "verdict"));
+        faults.same(
+            "verdict",
+            if verdict.is_ok() { "accept" } else { "refuse" },
+            text(case, "verdict"),
+        );
     });
     family.finish();
 }
@@ -484,9 +588,21 @@ fn identify_messages_are_read_as_recorded() {
         let message = IdentifyMessage::read(message).unwrap();
         let expected = &case["decoded"];
         let as_text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap_or_default()).unwrap();
-        faults.same("agent", as_text(&message.agent_version).as_str(), text(expected, "agentVersion"));
-        faults.same("version", as_text(&message.protocol_version).as_str(), text(expected, "protocolVersion"));
-        faults.same("listen addresses", &shown(&message.listen_addresses), &expected["listenAddrs"]);
+        faults.same(
+            "agent",
+            as_text(&message.agent_version).as_str(),
+            text(expected, "agentVersion"),
+        );
+        faults.same(
+            "version",
+            as_text(&message.protocol_version).as_str(),
+            text(expected, "protocolVersion"),
+        );
+        faults.same(
+            "listen addresses",
+            &shown(&message.listen_addresses),
+            &expected["listenAddrs"],
+        );
         let observed: Vec<Vec<u8>> = message.observed_address.iter().cloned().collect();
         faults.same("observed address", &shown(&observed), &expected["observedAddr"]);
         let protocols: Vec<String> = message
@@ -499,17 +615,39 @@ fn identify_messages_are_read_as_recorded() {
 
         let expected = &expected["signedPeerRecord"];
         let envelope = message.signed_peer_record.unwrap();
-        faults.same("envelope", hex(&envelope).as_str(), text(expected, "envelope_hex"));
+        faults.same(
+            "envelope",
+            hex(&envelope).as_str(),
+            text(expected, "envelope_hex"),
+        );
         let record = SignedPeerRecord::open(&envelope).unwrap();
-        faults.same("signer", record.peer.to_base58().as_str(), text(expected, "peer_id"));
-        faults.same("sequence", record.sequence.to_string().as_str(), text(expected, "seq"));
+        faults.same(
+            "signer",
+            record.peer.to_base58().as_str(),
+            text(expected, "peer_id"),
+        );
+        faults.same(
+            "sequence",
+            record.sequence.to_string().as_str(),
+            text(expected, "seq"),
+        );
         faults.same("signed addresses", &shown(&record.addresses), &expected["addrs"]);
         faults.same("domain", text(expected, "domain"), "libp2p-peer-record");
-        faults.same("payload type", unhex(text(expected, "payload_type_hex")), vec![3, 1]);
-        let own: Vec<&str> = ["/dir/", "/oci/"].into_iter().filter(|head| {
-            let found = record.addresses.iter().filter_map(|raw| RawAddr::read(raw).to_text());
-            found.into_iter().any(|text| text.starts_with(head))
-        }).collect();
+        faults.same(
+            "payload type",
+            unhex(text(expected, "payload_type_hex")),
+            vec![3, 1],
+        );
+        let own: Vec<&str> = ["/dir/", "/oci/"]
+            .into_iter()
+            .filter(|head| {
+                let found = record
+                    .addresses
+                    .iter()
+                    .filter_map(|raw| RawAddr::read(raw).to_text());
+                found.into_iter().any(|text| text.starts_with(head))
+            })
+            .collect();
         faults.same("private addresses", own, vec!["/dir/", "/oci/"]);
     });
     family.finish();

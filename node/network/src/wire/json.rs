@@ -179,6 +179,9 @@ impl<'a> Cursor<'a> {
         let mut open: Vec<bool> = Vec::new();
         loop {
             self.space();
+            if open.len() >= MAX_DEPTH && matches!(self.peek(), Some(b'{' | b'[')) {
+                return Err(self.wrong());
+            }
             let opened = match self.peek() {
                 Some(b'{') => {
                     self.step();
@@ -210,9 +213,6 @@ impl<'a> Cursor<'a> {
                 Some(b'n') => self.literal(b"null")?,
                 _ => return Err(self.wrong()),
             };
-            if open.len() > MAX_DEPTH {
-                return Err(self.wrong());
-            }
             if opened {
                 continue;
             }

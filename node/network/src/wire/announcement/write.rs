@@ -285,6 +285,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         #[test]
         fn a_split_loses_nothing_and_fits(values in proptest::collection::vec("[a-z<\u{2028}]{1,300}", 1..260)) {
             let labels: Vec<Label> = values.iter().map(|value| Label::new(Namespace::Domains, value)).collect();
