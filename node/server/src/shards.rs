@@ -9,12 +9,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
 use futures_util::stream::{Stream, StreamExt as _, select_all};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +29,9 @@ const WAITING: usize = 64;
 /// More threads than this would only wait for the same journal.
 const MOST_THREADS: usize = 16;
 /// After a failed accept, mostly for want of file descriptors, others get time to end.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A thread that is busy for longer than this must not keep the others from their connections.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// Connections that one thread is given.
 pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<Connection>> + Send>>;
@@ -137,8 +141,13 @@ async fn accept(listeners: Vec<TcpListener>, shards: Vec<Shard>, stop: Cancellat
         // Small answers must not wait for the acknowledgement of others.
         let moved = stream.set_nodelay(true).and_then(|()| stream.into_std());
         match moved {
-            // A thread that has ended says why in the log.
-            Ok(stream) => drop(shard.queue.send((stream, counted)).await),
+            Ok(stream) => {
+                let given = shard.queue.send_timeout((stream, counted), HAND_OVER).await;
+                // A thread that has ended says why in the log.
+                if let Err(SendTimeoutError::Timeout(_)) = given {
+                    tracing::warn!(component = "grpc", "a thread takes no connections; one was closed");
+                }
+            }
             Err(error) => tracing::debug!(component = "grpc", %error, "connection lost before it was served"),
         }
     }
