@@ -83,18 +83,6 @@ pub const MAX_RPC_REPLY: usize = rpc::MAX_REPLY_BYTES;
 /// Largest message of the catch-up exchange, either way.
 pub const MAX_CATCH_UP: usize = 256 * 1024;
 
-/// One RPC call as the caller sees it, connecting included.
-pub const RPC_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a served stream may take to send its whole request.
-pub const RPC_READ_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// How long the library may take to answer.
-pub const RPC_SERVE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a peer may take to read an answer.
-pub const RPC_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// How others see us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reachability {
@@ -150,6 +138,14 @@ pub struct Limits {
     pub served_per_peer: usize,
     /// Provider records kept for others.
     pub provider_records: usize,
+    /// One call of ours to a peer, connecting included.
+    pub call_timeout: Duration,
+    /// How long a served stream may take to send its whole request.
+    pub read_timeout: Duration,
+    /// How long the library may take to answer.
+    pub serve_timeout: Duration,
+    /// How long a peer may take to read an answer.
+    pub write_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -165,6 +161,10 @@ impl Default for Limits {
             served: 128,
             served_per_peer: 8,
             provider_records: 2_000_000,
+            call_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_secs(15),
+            serve_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -328,6 +328,16 @@ impl Config {
         ] {
             if value == 0 {
                 faults.push(format!("limit {name}: 0 would refuse everyone"));
+            }
+        }
+        for (name, value) in [
+            ("call_timeout", limits.call_timeout),
+            ("read_timeout", limits.read_timeout),
+            ("serve_timeout", limits.serve_timeout),
+            ("write_timeout", limits.write_timeout),
+        ] {
+            if value.is_zero() {
+                faults.push(format!("limit {name}: 0 would end everything at once"));
             }
         }
         if limits.served == 0 || limits.served_per_peer == 0 {

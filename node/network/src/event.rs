@@ -7,6 +7,7 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
 use crate::status::ReachabilityVerdict;
+pub use crate::wire::EndpointKind;
 
 /// Names a received announcement until its verdict is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,15 +44,6 @@ pub struct Announced {
     pub data: Bytes,
 }
 
-/// Which endpoint of a peer a private address names (p2p-wire §1.7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum EndpointKind {
-    /// `/dir/…`: its Directory gRPC endpoint.
-    DirectoryApi,
-    /// `/oci/…`: its OCI registry and repository.
-    Oci,
-}
-
 /// An endpoint a peer claims. Unsigned and unproven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSeen {
@@ -61,6 +53,8 @@ pub struct EndpointSeen {
     pub kind: EndpointKind,
     /// The decoded value, for example `dir.example.com:443`.
     pub value: String,
+    /// Who said so, if not the peer itself: an answer of the DHT carries what others claim.
+    pub reporter: Option<PeerId>,
 }
 
 /// Something that happened in the network.

@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use crate::command::{Command, Query, Reply};
 use crate::config::{
     self, CATCH_UP_PROTOCOL, MAX_ANNOUNCEMENT, MAX_CATCH_UP, MAX_KAD_KEY, QUERY_TIMEOUT, RPC_PROTOCOL,
-    RPC_TIMEOUT,
 };
 use crate::error::NetworkError;
 use crate::event::{AnnouncementToken, NetworkEvent, Verdict};
@@ -58,6 +57,7 @@ pub struct NetworkHandle {
     pub(crate) events: broadcast::Sender<NetworkEvent>,
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) call_timeout: Duration,
 }
 
 impl std::fmt::Debug for NetworkHandle {
@@ -316,7 +316,7 @@ impl NetworkHandle {
                 limit_bytes: MAX_CATCH_UP,
             });
         }
-        within("catch-up", RPC_TIMEOUT, async {
+        within("catch-up", self.call_timeout, async {
             let stream = self.open(peer, CATCH_UP_PROTOCOL).await?;
             client::catch_up(peer, stream, request).await
         })
@@ -390,7 +390,7 @@ impl NetworkHandle {
     where
         F: Future<Output = Result<T, NetworkError>>,
     {
-        let answer = within(method, RPC_TIMEOUT, async {
+        let answer = within(method, self.call_timeout, async {
             let stream = self.open(peer, RPC_PROTOCOL).await?;
             run(stream).await
         })

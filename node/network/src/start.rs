@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use libp2p::Swarm;
 use libp2p::identity::Keypair;
@@ -21,6 +22,7 @@ use crate::rpc::server::Server;
 use crate::runtime::Runtime;
 use crate::shim::{OwnEndpoints, Renames, Shim, ShimConfig};
 use crate::transport;
+use crate::wire::{Endpoint, EndpointKind};
 
 /// Events that a slow watcher may be behind before it loses some.
 const WATCH_QUEUE: usize = 512;
@@ -69,12 +71,12 @@ impl Network {
         let id = keypair.public().to_peer_id();
         let metrics = Arc::new(Metrics::new(registry));
         let libp2p_metrics = libp2p::metrics::Metrics::new(registry);
-        let own_endpoints = OwnEndpoints::default();
+        let own_endpoints = own_endpoints(&config)?;
         let clock = Arc::clone(&runtime.clock);
         let (shim, taps) = Shim::new(ShimConfig {
             local_peer: id,
             renames: Renames::network(),
-            own: own_endpoints.clone(),
+            own: own_endpoints,
             book: None,
             clock: Arc::new(move || u64::try_from(clock() / NANOS_PER_SECOND).unwrap_or(0)),
         });
@@ -97,6 +99,7 @@ impl Network {
         let (events, event_queue) = mpsc::channel(EVENT_QUEUE);
         let (watchers, _) = broadcast::channel(WATCH_QUEUE);
         let stop = CancellationToken::new();
+        let call_timeout = config.limits.call_timeout;
         let actor = Actor::new(Parts {
             config,
             runtime,
@@ -117,9 +120,45 @@ impl Network {
                 events: watchers,
                 stop,
                 metrics,
+                call_timeout,
             },
             events: event_queue,
             task: Box::pin(actor.run()),
         })
+    }
+}
+
+/// What we advertise beside our addresses (p2p-wire §1.7).
+fn own_endpoints(config: &Config) -> Result<OwnEndpoints, NetworkError> {
+    let mut faults = Vec::new();
+    let mut raw = Vec::new();
+    for (key, kind, value) in [
+        (
+            "directory_api_address",
+            EndpointKind::DirectoryApi,
+            &config.directory_api_address,
+        ),
+        (
+            "directory_oci_address",
+            EndpointKind::Oci,
+            &config.directory_oci_address,
+        ),
+    ] {
+        let Some(value) = value.as_deref().filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        match Endpoint::new(kind, value) {
+            Ok(endpoint) => raw.push(Bytes::from(endpoint.to_bytes())),
+            Err(error) => faults.push(format!("{key}: {error}")),
+        }
+    }
+    let own = OwnEndpoints::default();
+    if let Err(error) = own.set(raw) {
+        faults.push(format!("directory_api_address, directory_oci_address: {error}"));
+    }
+    if faults.is_empty() {
+        Ok(own)
+    } else {
+        Err(NetworkError::Config { faults })
     }
 }

@@ -5,6 +5,7 @@
 
 mod connections;
 mod dht;
+mod endpoints;
 mod labels;
 mod membership;
 mod reach;
@@ -210,6 +211,7 @@ impl Actor {
                     }
                     None => break,
                 },
+                Some(seen) = self.taps.recv() => self.on_endpoint(&seen),
                 event = self.swarm.select_next_some() => {
                     run = 0;
                     self.on_swarm_event(event);

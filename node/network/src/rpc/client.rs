@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dirnode_record::{RecordCid, Referrer};
-use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures_util::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::PeerId;
 use libp2p::swarm::Stream;
 use tokio::time::Instant;
@@ -73,7 +73,10 @@ pub(crate) async fn catch_up(
 }
 
 /// Writes a call and reads its reply, as many bytes as belong to it and no more.
-async fn call(peer: PeerId, mut stream: Stream, call: &Call) -> Result<Reply, NetworkError> {
+async fn call<S>(peer: PeerId, mut stream: S, call: &Call) -> Result<Reply, NetworkError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     stream.write_all(&encode_call(call)).await.map_err(gone(peer))?;
     stream.flush().await.map_err(gone(peer))?;
     let mut scanner = ReplyScanner::new();
@@ -176,5 +179,92 @@ pub(crate) async fn pull_referrer(
             reason: "reply holds no referrer".to_owned(),
         }),
         _ => other_method(peer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::script::Script;
+    use super::*;
+    use crate::wire::rpc::{Code, Method, PulledRecord, Status, encode_answer};
+
+    fn pull_of(bytes: &[u8]) -> Call {
+        Call::Pull {
+            cid: RecordCid::of(bytes).to_string(),
+        }
+    }
+
+    fn answer(data: &[u8]) -> Vec<u8> {
+        let reply = Reply::Pull(PulledRecord {
+            cid: RecordCid::of(data).to_string(),
+            annotations: None,
+            data: data.to_vec(),
+        });
+        encode_answer(Method::Pull, &Ok(reply))
+    }
+
+    async fn ask(call_: &Call, gives: Vec<u8>) -> (Result<Reply, NetworkError>, Script) {
+        let mut stream = Script::new(gives, 7);
+        let answer = call(PeerId::random(), &mut stream, call_).await;
+        (answer, stream)
+    }
+
+    /// A peer of the reference takes a half-close before its reply for a caller that has left, and answers wrongly.
+    #[tokio::test]
+    async fn the_write_side_stays_open_until_the_reply_is_read() {
+        let data = vec![b'x'; 200_000];
+        let gives = answer(&data);
+        let length = gives.len();
+        let (reply, stream) = ask(&pull_of(&data), gives).await;
+        assert!(matches!(reply, Ok(Reply::Pull(found)) if found.data == data));
+        assert_eq!(stream.closed_at, Some(length));
+        assert_eq!(stream.written, encode_call(&pull_of(&data)));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_right_is_not_believed() {
+        let asked = pull_of(b"{}");
+        let (reply, _) = ask(&asked, Vec::new()).await;
+        assert!(matches!(reply, Err(NetworkError::PeerGone { .. })), "{reply:?}");
+        let (reply, _) = ask(&asked, answer(b"{\"other\":1}")).await;
+        assert!(matches!(reply, Err(NetworkError::BadReply { .. })), "{reply:?}");
+        let whole = answer(b"{}");
+        for length in 1..whole.len() {
+            let (reply, _) = ask(&asked, whole[..length].to_vec()).await;
+            assert!(
+                matches!(reply, Err(NetworkError::BadReply { .. })),
+                "{length}: {reply:?}"
+            );
+        }
+        let status: Result<Reply, Status> = Err(Status::new(Code::NotFound, "not here"));
+        let (reply, _) = ask(&asked, encode_answer(Method::Pull, &status)).await;
+        assert!(
+            matches!(&reply, Err(NetworkError::Remote { code: Code::NotFound, message, .. }) if message == "not here"),
+            "{reply:?}"
+        );
+    }
+
+    /// A header that promises four gigabytes makes nobody reserve them.
+    #[tokio::test]
+    async fn a_promised_length_costs_nothing_until_bytes_come() {
+        let mut gives = answer(b"{}");
+        let at = gives.len() - 3;
+        gives.truncate(at);
+        gives.extend_from_slice(&[0xdb, 0xff, 0xff, 0xff, 0xff, b'x']);
+        let (reply, stream) = ask(&pull_of(b"{}"), gives).await;
+        assert!(matches!(reply, Err(NetworkError::BadReply { .. })), "{reply:?}");
+        assert!(stream.taken() < 1024);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn any_bytes_end_in_an_error(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (reply, _) = runtime.block_on(ask(&pull_of(b"{}"), bytes));
+            prop_assert!(reply.is_err());
+        }
     }
 }

@@ -6,3 +6,6 @@
 pub(crate) mod client;
 pub(crate) mod frame;
 pub(crate) mod server;
+
+#[cfg(test)]
+mod script;

@@ -9,17 +9,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dirnode_record::RecordCid;
-use futures_util::{AsyncWriteExt as _, FutureExt as _};
+use futures_util::{AsyncRead, AsyncWriteExt as _, FutureExt as _};
 use libp2p::PeerId;
 use libp2p::swarm::Stream;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::frame;
-use crate::config::{
-    CATCH_UP_PROTOCOL, Limits, MAX_CATCH_UP, MAX_RPC_REQUEST, RPC_READ_TIMEOUT, RPC_SERVE_TIMEOUT,
-    RPC_WRITE_TIMEOUT,
-};
+use crate::config::{CATCH_UP_PROTOCOL, Limits, MAX_CATCH_UP, MAX_RPC_REQUEST};
 use crate::library::{Library, LibraryError, RpcCode};
 use crate::metrics::Metrics;
 use crate::runtime::Runtime;
@@ -41,6 +38,7 @@ pub(crate) struct Server {
     library: Arc<dyn Library>,
     runtime: Runtime,
     metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
     places: Arc<Mutex<Places>>,
 }
 
@@ -91,6 +89,7 @@ impl Server {
             library,
             runtime,
             metrics,
+            limits: Arc::new(limits.clone()),
             places: Arc::new(Mutex::new(Places {
                 total: 0,
                 per_peer: HashMap::new(),
@@ -154,7 +153,7 @@ impl Server {
 
     /// One call of the record RPC (p2p-wire §5.1).
     async fn serve_call(&self, peer: PeerId, mut stream: Stream, serving: bool) {
-        let reading = match timeout(RPC_READ_TIMEOUT, read_call(&mut stream)).await {
+        let reading = match timeout(self.limits.read_timeout, read_call(&mut stream)).await {
             Ok(Ok(reading)) => reading,
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %error, "call not read");
@@ -183,7 +182,7 @@ impl Server {
             // The reader goes on until there is something to answer.
             Reading::More(_) => return,
         };
-        let written = timeout(RPC_WRITE_TIMEOUT, async {
+        let written = timeout(self.limits.write_timeout, async {
             stream.write_all(&answer).await?;
             stream.flush().await?;
             stream.close().await
@@ -240,7 +239,7 @@ impl Server {
 
     async fn serve_catch_up(&self, peer: PeerId, mut stream: Stream, serving: bool) {
         let method = "CatchUp";
-        let request = match timeout(RPC_READ_TIMEOUT, frame::read(&mut stream)).await {
+        let request = match timeout(self.limits.read_timeout, frame::read(&mut stream)).await {
             Ok(Ok(request)) => request,
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %error, "unreadable catch-up request");
@@ -264,7 +263,7 @@ impl Server {
         } else {
             Err(busy())
         };
-        let written = timeout(RPC_WRITE_TIMEOUT, async {
+        let written = timeout(self.limits.write_timeout, async {
             frame::write_answer(&mut stream, &answer).await?;
             stream.close().await
         })
@@ -287,7 +286,7 @@ impl Server {
     ) -> Result<T, LibraryError> {
         // The call itself may panic as well, before it has made its future.
         let work = AssertUnwindSafe(async { ask().await }).catch_unwind();
-        match timeout(RPC_SERVE_TIMEOUT, work).await {
+        match timeout(self.limits.serve_timeout, work).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => {
                 tracing::error!(%peer, "answering a peer panicked");
@@ -303,7 +302,7 @@ impl Server {
 
 /// Reads a call, as many bytes as belong to it and no more: what follows may be the caller's way to show that it is
 /// still there.
-async fn read_call(stream: &mut Stream) -> std::io::Result<Reading> {
+async fn read_call(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Reading> {
     let mut scanner = RequestScanner::new();
     let mut buffer = Vec::new();
     loop {
@@ -339,5 +338,51 @@ fn code_label(code: RpcCode) -> &'static str {
         RpcCode::Unavailable | RpcCode::Unimplemented => "unavailable",
         RpcCode::DataLoss => "corrupt",
         _ => "internal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::script::Script;
+    use super::*;
+    use crate::wire::rpc::encode_call;
+
+    #[tokio::test]
+    async fn a_call_is_read_to_its_last_byte_and_not_beyond() {
+        let call = Call::Lookup {
+            cid: RecordCid::of(b"{}").to_string(),
+        };
+        let mut bytes = encode_call(&call);
+        let length = bytes.len();
+        bytes.extend_from_slice(b"watchdog");
+        let mut stream = Script::new(bytes, 3);
+        assert_eq!(read_call(&mut stream).await.unwrap(), Reading::Call(call));
+        assert_eq!(stream.taken(), length);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_early_is_refused_or_forgotten() {
+        let call = Call::Lookup {
+            cid: RecordCid::of(b"{}").to_string(),
+        };
+        let bytes = encode_call(&call);
+        let cut = bytes.get(..bytes.len() - 5).unwrap().to_vec();
+        let reading = read_call(&mut Script::new(cut, 64)).await.unwrap();
+        assert!(matches!(reading, Reading::Refused { .. }), "{reading:?}");
+        assert!(read_call(&mut Script::new(Vec::new(), 64)).await.is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn any_bytes_get_an_answer_and_are_bounded(bytes in prop::collection::vec(any::<u8>(), 1..3000), step in 1usize..2000) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let mut stream = Script::new(bytes, step);
+            let reading = runtime.block_on(read_call(&mut stream)).unwrap();
+            prop_assert!(!matches!(reading, Reading::More(_)));
+            prop_assert!(stream.taken() <= MAX_RPC_REQUEST);
+        }
     }
 }

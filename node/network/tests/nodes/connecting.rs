@@ -151,3 +151,43 @@ async fn a_blocked_peer_does_not_get_in() {
         second.id()
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_of_a_peer_are_seen() {
+    let first = Node::start(dirnode_network::Config {
+        directory_api_address: Some("dir.example.com:443".to_owned()),
+        directory_oci_address: Some("ghcr.io/org/repo".to_owned()),
+        ..config(Way::Tcp, &[])
+    })
+    .await;
+    let mut second = Node::start(config(Way::Tcp, &[&first])).await;
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 2 {
+        let endpoint = second
+            .event("an endpoint", |event| match event {
+                NetworkEvent::EndpointSeen(seen) => Some(seen),
+                _ => None,
+            })
+            .await;
+        assert_eq!((endpoint.peer, endpoint.reporter), (first.id(), None));
+        seen.insert(endpoint.value);
+    }
+    assert_eq!(
+        seen.into_iter().collect::<Vec<_>>(),
+        ["dir.example.com:443", "ghcr.io/org/repo"]
+    );
+    let views = second.handle.peers().await.unwrap();
+    assert_eq!(views[0].directory_api.as_deref(), Some("dir.example.com:443"));
+    assert_eq!(views[0].oci.as_deref(), Some("ghcr.io/org/repo"));
+    let broken = dirnode_network::Network::start(
+        dirnode_network::Config {
+            directory_api_address: Some("x".repeat(300)),
+            ..config(Way::Tcp, &[])
+        },
+        &dirnode_network::Keypair::generate_ed25519(),
+        None,
+        &mut prometheus_client::registry::Registry::default(),
+        dirnode_network::Runtime::system(),
+    );
+    assert!(matches!(broken, Err(NetworkError::Config { .. })));
+}

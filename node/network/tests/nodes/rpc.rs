@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dirnode_network::{Config, Limits, NetworkError, ReferrerDescriptor, RpcCode};
@@ -216,4 +217,53 @@ async fn the_catch_up_exchange_carries_bytes_both_ways() {
     assert_eq!(answer, expected);
     let error = holder.handle.catch_up(reader.id(), request).await.unwrap_err();
     assert!(matches!(error, NetworkError::NotSupported { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_that_never_answers_ends_in_an_answer() {
+    let (cid, bytes) = record(1);
+    let stuck = Shelf {
+        stuck: Some(cid),
+        ..shelf([(cid, bytes)])
+    };
+    let limits = Limits {
+        serve_timeout: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let (holder, reader) = shelf_and_reader(stuck, limits, Way::Tcp).await;
+    let error = reader.handle.pull(holder.id(), cid).await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            NetworkError::Remote {
+                code: RpcCode::DeadlineExceeded,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_peer_ends_in_a_timeout() {
+    let (cid, bytes) = record(1);
+    let stuck = Shelf {
+        stuck: Some(cid),
+        ..shelf([(cid, bytes)])
+    };
+    let holder = Node::start_with(config(Way::Tcp, &[]), Some(Arc::new(stuck))).await;
+    let reader = Node::start(Config {
+        limits: Limits {
+            call_timeout: Duration::from_millis(500),
+            ..Limits::default()
+        },
+        ..config(Way::Tcp, &[])
+    })
+    .await;
+    reader.handle.connect(holder.addr.clone()).await.unwrap();
+    let error = reader.handle.pull(holder.id(), cid).await.unwrap_err();
+    assert!(
+        matches!(error, NetworkError::Timeout { what: "Pull", .. }),
+        "{error}"
+    );
 }
