@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
-use libp2p::kad::store::MemoryStore;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
@@ -21,10 +20,11 @@ use crate::config::{
 use crate::error::NetworkError;
 use crate::gossip;
 use crate::limits::{Book, PerIp};
+use crate::providers::ProviderStore;
 use crate::streams::Streams;
 
 /// Where provider records are kept.
-pub(crate) type Store = MemoryStore;
+pub(crate) type Store = ProviderStore;
 
 /// Peers asked at once by one query; the reference asks ten (p2p-wire §2.7).
 const PARALLELISM: NonZeroUsize = NonZeroUsize::new(5).unwrap();
@@ -60,6 +60,7 @@ impl Behaviour {
         config: &Config,
         keypair: &Keypair,
         relay_client: relay::client::Behaviour,
+        store: Store,
         serves_records: bool,
     ) -> Result<Self, NetworkError> {
         let id = keypair.public().to_peer_id();
@@ -72,10 +73,9 @@ impl Behaviour {
             .relay_service
             .then(|| relay::Behaviour::new(id, relay::Config::default()))
             .map(|mut server| {
-                // Otherwise the service is announced once an external address is confirmed.
-                if config.reachability == Reachability::Public {
-                    server.set_status(Some(relay::Status::Enable));
-                }
+                // Left to itself the service would start with the first external address, and ours may reach no
+                // farther than the local network. It follows the verdict on our reachability instead.
+                server.set_status(Some(relay_status(config.reachability == Reachability::Public)));
                 server
             });
         Ok(Self {
@@ -94,7 +94,7 @@ impl Behaviour {
             per_ip: PerIp::new(limits.per_ip),
             blocked: allow_block_list::Behaviour::default(),
             book: Book::new(),
-            kad: kad_behaviour(id, config),
+            kad: kad_behaviour(id, config, store),
             gossip: if config.gossip {
                 Some(gossip::behaviour(keypair)?).into()
             } else {
@@ -121,7 +121,16 @@ impl Behaviour {
     }
 }
 
-fn kad_behaviour(id: PeerId, config: &Config) -> kad::Behaviour<Store> {
+/// Whether we offer to relay.
+pub(crate) fn relay_status(public: bool) -> relay::Status {
+    if public {
+        relay::Status::Enable
+    } else {
+        relay::Status::Disable
+    }
+}
+
+fn kad_behaviour(id: PeerId, config: &Config, store: Store) -> kad::Behaviour<Store> {
     let mut settings = kad::Config::new(KAD_PROTOCOL);
     settings
         .set_query_timeout(QUERY_TIMEOUT)
@@ -136,7 +145,7 @@ fn kad_behaviour(id: PeerId, config: &Config) -> kad::Behaviour<Store> {
         .set_replication_interval(None)
         .set_caching(kad::Caching::Disabled)
         .set_periodic_bootstrap_interval(Some(config.refresh_interval));
-    let mut kad = kad::Behaviour::with_config(id, Store::new(id), settings);
+    let mut kad = kad::Behaviour::with_config(id, store, settings);
     // Client mode would take the protocol out of identify, and peers of the reference would drop us (p2p-wire §2.7).
     kad.set_mode(Some(kad::Mode::Server));
     kad

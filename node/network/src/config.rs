@@ -128,7 +128,7 @@ pub struct Limits {
     pub established_outbound: u32,
     /// Connections with one peer. Two peers that dial each other hold two.
     pub per_peer: u32,
-    /// Inbound connections from one IP address; loopback is exempt.
+    /// Inbound connections from one public IP address; behind a private one may be a whole cluster.
     pub per_ip: u32,
     /// Refuse connections when the process takes more than this; `None` is no such limit. The store's caches count.
     pub memory_bytes: Option<usize>,

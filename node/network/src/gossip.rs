@@ -31,9 +31,6 @@ const FIRST_HEARTBEAT: Duration = Duration::from_millis(100);
 /// How long a message id is remembered (p2p-wire §4.1).
 const DUPLICATE_CACHE: Duration = Duration::from_secs(120);
 
-/// Peers on one IP address that cost nothing: nodes behind one gateway or in one cluster share theirs.
-const COLOCATED_PEERS: f64 = 50.0;
-
 /// Peers whose application score is remembered.
 const MAX_SCORED: usize = 4096;
 
@@ -87,7 +84,7 @@ pub(crate) fn behaviour(keypair: &Keypair) -> Result<gossipsub::Behaviour, Netwo
 }
 
 /// Scores for a quiet topic: nothing is expected of a mesh peer, so silence costs nothing (P3, P3b); a refused
-/// message costs (P4), and so does a crowd behind one address, if it is a large one (P6).
+/// message costs (P4). A crowd behind one address (P6) is not the router's business.
 fn score_params(topic: TopicHash) -> PeerScoreParams {
     let topic_params = TopicScoreParams {
         topic_weight: 1.0,
@@ -106,13 +103,9 @@ fn score_params(topic: TopicHash) -> PeerScoreParams {
     PeerScoreParams {
         topics: HashMap::from([(topic, topic_params)]),
         topic_score_cap: 60.0,
-        ip_colocation_factor_weight: -1.0,
-        ip_colocation_factor_threshold: COLOCATED_PEERS,
-        ip_colocation_factor_whitelist: [
-            std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-            std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        ]
-        .into(),
+        // Connections from one public address are limited before the router hears of them, and behind a private one
+        // may be everybody: a balancer that hides the callers would make the whole network look like one host.
+        ip_colocation_factor_weight: 0.0,
         retain_score: Duration::from_secs(600),
         ..PeerScoreParams::default()
     }
@@ -287,15 +280,5 @@ mod tests {
             scores.fade(SCORE_HALF_LIFE);
         }
         assert!(scores.scores.is_empty() && scores.order.is_empty());
-    }
-
-    #[test]
-    fn loopback_costs_nobody_a_score() {
-        let params = score_params(topic().hash());
-        assert!(
-            params
-                .ip_colocation_factor_whitelist
-                .contains(&"127.0.0.1".parse().unwrap())
-        );
     }
 }

@@ -20,6 +20,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use crate::config::{MAX_ADDR_BYTES, MAX_ADDRS_PER_PEER};
+use crate::scope::{Scope, scope};
 
 /// Peers whose addresses are remembered.
 const BOOK_PEERS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
@@ -50,7 +51,11 @@ impl PerIp {
     }
 
     fn admit(&mut self, id: ConnectionId, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
-        let Some(ip) = ip_of(remote).filter(|ip| !ip.is_loopback()) else {
+        // Behind one private address may be a whole cluster, or everybody, where a balancer hides the callers.
+        if scope(remote) != Scope::Public {
+            return Ok(());
+        }
+        let Some(ip) = ip_of(remote) else {
             return Ok(());
         };
         let count = self.counts.entry(ip).or_insert(0);
@@ -274,11 +279,11 @@ mod tests {
     #[test]
     fn one_address_gets_its_share_and_gets_it_back() {
         let mut per_ip = PerIp::new(2);
-        let remote = addr("/ip4/10.1.1.1/tcp/5");
+        let remote = addr("/ip4/8.8.1.1/tcp/5");
         per_ip.admit(id(1), &remote).unwrap();
-        per_ip.admit(id(2), &addr("/ip6/::ffff:10.1.1.1/tcp/6")).unwrap();
+        per_ip.admit(id(2), &addr("/ip6/::ffff:8.8.1.1/tcp/6")).unwrap();
         assert!(per_ip.admit(id(3), &remote).is_err());
-        per_ip.admit(id(4), &addr("/ip4/10.1.1.2/tcp/5")).unwrap();
+        per_ip.admit(id(4), &addr("/ip4/8.8.1.2/tcp/5")).unwrap();
         per_ip.release(id(3));
         assert!(per_ip.admit(id(3), &remote).is_err());
         per_ip.release(id(1));
@@ -286,10 +291,11 @@ mod tests {
     }
 
     #[test]
-    fn loopback_and_relayed_connections_are_not_counted() {
+    fn local_and_relayed_connections_are_not_counted() {
         let mut per_ip = PerIp::new(1);
         for n in 0..5 {
             per_ip.admit(id(n), &addr("/ip4/127.0.0.1/tcp/5")).unwrap();
+            per_ip.admit(id(n), &addr("/ip4/10.0.0.1/tcp/5")).unwrap();
         }
         assert!(per_ip.counts.is_empty());
         let relayed = format!("/ip4/10.0.0.1/tcp/1/p2p/{}/p2p-circuit", PeerId::random());

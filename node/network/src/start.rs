@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use libp2p::Swarm;
 use libp2p::identity::Keypair;
 use libp2p::metrics::Registry;
-use tokio::sync::{broadcast, mpsc};
+use libp2p::{Multiaddr, PeerId, Swarm};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Parts};
@@ -17,7 +17,9 @@ use crate::error::NetworkError;
 use crate::event::NetworkEvent;
 use crate::handle::NetworkHandle;
 use crate::library::Library;
+use crate::mdns::{Mdns, MdnsConfig, Neighbour};
 use crate::metrics::Metrics;
+use crate::providers::{FileLog, ProviderConfig, ProviderStore};
 use crate::rpc::server::Server;
 use crate::runtime::Runtime;
 use crate::shim::{OwnEndpoints, Renames, Shim, ShimConfig};
@@ -26,6 +28,9 @@ use crate::wire::{Endpoint, EndpointKind};
 
 /// Events that a slow watcher may be behind before it loses some.
 const WATCH_QUEUE: usize = 512;
+
+/// Seconds since 1970.
+type SecondsClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
@@ -73,12 +78,13 @@ impl Network {
         let libp2p_metrics = libp2p::metrics::Metrics::new(registry);
         let own_endpoints = own_endpoints(&config)?;
         let clock = Arc::clone(&runtime.clock);
+        let seconds: SecondsClock = Arc::new(move || u64::try_from(clock() / NANOS_PER_SECOND).unwrap_or(0));
         let (shim, taps) = Shim::new(ShimConfig {
             local_peer: id,
             renames: Renames::network(),
             own: own_endpoints,
             book: None,
-            clock: Arc::new(move || u64::try_from(clock() / NANOS_PER_SECOND).unwrap_or(0)),
+            clock: Arc::clone(&seconds),
         });
         shim.metrics()
             .register(registry.sub_registry_with_prefix("dirnode_network"));
@@ -86,7 +92,8 @@ impl Network {
             transport::build(keypair, config.memory_transport, move |peer, muxer| {
                 shim.wrap(peer, muxer)
             })?;
-        let behaviour = Behaviour::new(&config, keypair, relay_client, library.is_some())?;
+        let store = provider_store(id, &config, Arc::clone(&seconds), registry);
+        let behaviour = Behaviour::new(&config, keypair, relay_client, store, library.is_some())?;
         let spawn = Arc::clone(&runtime.spawn);
         let swarm_config =
             libp2p::swarm::Config::with_executor(move |task| spawn("network.connection", task))
@@ -100,6 +107,12 @@ impl Network {
         let (watchers, _) = broadcast::channel(WATCH_QUEUE);
         let stop = CancellationToken::new();
         let call_timeout = config.limits.call_timeout;
+        let (announced_to_link, listening) = watch::channel(Vec::new());
+        let neighbours = if config.mdns {
+            discover(id, listening, registry, &runtime, stop.clone())
+        } else {
+            None
+        };
         let actor = Actor::new(Parts {
             config,
             runtime,
@@ -112,6 +125,8 @@ impl Network {
             libp2p_metrics,
             server,
             taps,
+            neighbours,
+            announced_to_link,
         })?;
         Ok(Self {
             handle: NetworkHandle {
@@ -160,5 +175,61 @@ fn own_endpoints(config: &Config) -> Result<OwnEndpoints, NetworkError> {
         Ok(own)
     } else {
         Err(NetworkError::Config { faults })
+    }
+}
+
+/// The provider store, with what the last run kept in it.
+fn provider_store(
+    id: PeerId,
+    config: &Config,
+    clock: SecondsClock,
+    registry: &mut Registry,
+) -> ProviderStore {
+    let bounds = ProviderConfig {
+        max_records: config.limits.provider_records,
+        ..ProviderConfig::default()
+    };
+    let mut store = ProviderStore::new(id, bounds, clock);
+    store
+        .metrics()
+        .register(registry.sub_registry_with_prefix("dirnode_network"));
+    if let Some(path) = &config.providers_path {
+        match store.restore(Box::new(FileLog::new(path.clone()))) {
+            Ok(loaded) => tracing::info!(path = %path.display(), ?loaded, "provider records read"),
+            // Others announce again within two days; a node that refused to start would help nobody.
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "provider records kept in memory only");
+            }
+        }
+    }
+    store
+}
+
+/// Starts looking for peers on the link; none where the machine does not let us.
+fn discover(
+    id: PeerId,
+    listening: watch::Receiver<Vec<Multiaddr>>,
+    registry: &mut Registry,
+    runtime: &Runtime,
+    stop: CancellationToken,
+) -> Option<mpsc::Receiver<Neighbour>> {
+    match Mdns::new(MdnsConfig::new(id), listening, &mut rand::rng()) {
+        Ok((task, found)) => {
+            task.metrics()
+                .register(registry.sub_registry_with_prefix("dirnode_network"));
+            (runtime.spawn)(
+                "network.mdns",
+                Box::pin(async move {
+                    if let Err(error) = task.run(stop).await {
+                        tracing::warn!(%error, "local discovery ended");
+                    }
+                }),
+            );
+            Some(found)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "local discovery not started");
+            None
+        }
     }
 }

@@ -385,7 +385,8 @@ impl UpgradeInfo for Upgrade {
     type InfoIter = std::vec::IntoIter<StreamProtocol>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        self.protocols.to_vec().into_iter()
+        let names: Vec<StreamProtocol> = self.protocols.iter().cloned().collect();
+        names.into_iter()
     }
 }
 

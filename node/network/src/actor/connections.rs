@@ -190,15 +190,14 @@ impl Actor {
         if direction == Direction::Outbound {
             self.metrics.dialled("ok");
         }
-        let first = self.peers.add(
-            peer,
-            Link {
-                id,
-                remote,
-                direction,
-                transport,
-            },
-        );
+        let link = Link {
+            id,
+            remote,
+            direction,
+            transport,
+        };
+        self.admit_connection(peer, &link);
+        let first = self.peers.add(peer, link);
         if let Some(waiter) = self.dials.take(id) {
             let _ = waiter.reply.send(Ok(peer));
         }
@@ -212,6 +211,7 @@ impl Actor {
         let Some((link, last)) = self.peers.remove(&peer, id) else {
             return;
         };
+        self.upkeep.on_disconnected(&link);
         self.metrics.connected(link.direction, link.transport, -1);
         if last {
             self.membership.on_disconnected(&peer, Instant::now());
@@ -282,7 +282,7 @@ impl Actor {
             .take(MAX_PROTOCOLS)
             .map(ToString::to_string)
             .collect();
-        let speaks_dht = info.protocols.iter().any(|name| *name == KAD_PROTOCOL);
+        let speaks_dht = info.protocols.contains(&KAD_PROTOCOL);
         let agent: String = info.agent_version.chars().take(MAX_AGENT_CHARS).collect();
         state.addrs.clone_from(&addrs);
         state.protocols.clone_from(&protocols);
@@ -309,21 +309,8 @@ impl Actor {
     /// Every connected peer, in the order of their ids.
     pub(super) fn peer_views(&mut self) -> Vec<PeerView> {
         let table = self.table_peers();
-        let behaviour = self.swarm.behaviour();
-        let gossip = behaviour.gossip.as_ref();
-        let topic = crate::gossip::topic().hash();
-        let mesh: std::collections::HashSet<PeerId> = gossip
-            .map(|gossip| gossip.mesh_peers(&topic).copied().collect())
-            .unwrap_or_default();
-        let on_topic: std::collections::HashSet<PeerId> = gossip
-            .map(|gossip| {
-                gossip
-                    .all_peers()
-                    .filter(|(_, topics)| topics.contains(&&topic))
-                    .map(|(peer, _)| *peer)
-                    .collect()
-            })
-            .unwrap_or_default();
+        let (mesh, on_topic) = self.gossip_peers();
+        let gossip = self.swarm.behaviour().gossip.as_ref();
         let mut views: Vec<PeerView> = self
             .peers
             .iter()

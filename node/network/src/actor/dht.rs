@@ -14,9 +14,7 @@ use tokio::time::Instant;
 
 use super::Actor;
 use crate::command::{Query, Reply};
-use crate::config::{
-    MAX_ADDR_BYTES, MAX_ADDRS_PER_PEER, MAX_KAD_KEY, MAX_WAITING_QUERIES, PROVIDER_RECORD_TTL, QUERY_TIMEOUT,
-};
+use crate::config::{MAX_ADDR_BYTES, MAX_ADDRS_PER_PEER, MAX_KAD_KEY, MAX_WAITING_QUERIES, QUERY_TIMEOUT};
 use crate::error::NetworkError;
 use crate::event::NetworkEvent;
 use crate::pending::{Pending, Waiter};
@@ -496,15 +494,9 @@ impl Actor {
         }
         let behaviour = self.swarm.behaviour_mut();
         behaviour.book.remember(peer, addrs.clone());
-        let kept = ProviderRecord {
-            key: key.clone().into(),
-            provider: peer,
-            expires: Some(std_now() + PROVIDER_RECORD_TTL),
-            addresses: addrs.clone(),
-        };
-        if let Err(error) = kad::store::RecordStore::add_provider(behaviour.kad.store_mut(), kept) {
-            tracing::debug!(%peer, %error, "provider record not kept");
-            self.metrics.provider_refused("store");
+        if let Err(refusal) = behaviour.kad.store_mut().admit(&record.key, peer, &addrs) {
+            tracing::debug!(%peer, reason = %refusal, "provider record not kept");
+            self.metrics.provider_refused(refusal.reason());
         }
         if key == RENDEZVOUS_KEY {
             return;
@@ -544,13 +536,9 @@ impl Actor {
 
     /// Provider records kept, ours included.
     pub(super) fn provider_records(&mut self) -> usize {
-        kad::store::RecordStore::provided(self.swarm.behaviour_mut().kad.store_mut()).count()
+        let store = self.swarm.behaviour_mut().kad.store_mut();
+        store.record_count().saturating_add(store.own_count())
     }
-}
-
-/// The DHT counts expiry on the standard monotonic clock.
-fn std_now() -> std::time::Instant {
-    Instant::now().into_std()
 }
 
 fn seconds(stats: &QueryStats) -> Option<f64> {

@@ -1,5 +1,6 @@
 //! The labels topic: announcements out, announcements in, and the verdicts owed on them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,10 +50,8 @@ impl Actor {
                 message_id,
                 message,
             } => self.on_announcement(propagation_source, message_id, message),
-            gossipsub::Event::Subscribed { peer_id, topic: name } => {
-                if name == topic().hash() {
-                    self.out.emit(NetworkEvent::PeerSubscribed { peer: peer_id });
-                }
+            gossipsub::Event::Subscribed { peer_id, topic: name } if name == topic().hash() => {
+                self.out.emit(NetworkEvent::PeerSubscribed { peer: peer_id });
             }
             gossipsub::Event::SlowPeer { peer_id, .. } => {
                 tracing::debug!(peer = %peer_id, "peer is too slow for gossip");
@@ -137,16 +136,23 @@ impl Actor {
         }
     }
 
-    /// Connected peers on the topic, and those of them in our mesh.
-    pub(super) fn topic_counts(&self) -> (usize, usize) {
+    /// Peers in our mesh, and connected peers on the topic.
+    pub(super) fn gossip_peers(&self) -> (HashSet<PeerId>, HashSet<PeerId>) {
         let Some(gossip) = self.swarm.behaviour().gossip.as_ref() else {
-            return (0, 0);
+            return (HashSet::new(), HashSet::new());
         };
         let topic = topic().hash();
         let on_topic = gossip
             .all_peers()
             .filter(|(_, topics)| topics.contains(&&topic))
-            .count();
-        (on_topic, gossip.mesh_peers(&topic).count())
+            .map(|(peer, _)| *peer)
+            .collect();
+        (gossip.mesh_peers(&topic).copied().collect(), on_topic)
+    }
+
+    /// How many peers are on the topic, and how many of them in our mesh.
+    pub(super) fn topic_counts(&self) -> (usize, usize) {
+        let (mesh, on_topic) = self.gossip_peers();
+        (on_topic.len(), mesh.len())
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Actor;
 use crate::config::{Config, KAD_PROTOCOL, Role, peer_of};
 use crate::event::NetworkEvent;
+use crate::mdns::Neighbour;
 
 /// Between the first two dials to a bootstrap peer; doubled after each failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -86,11 +87,6 @@ impl Membership {
 
     pub(super) fn table_changed(&mut self) {
         self.dirty = true;
-    }
-
-    /// Whether a peer is one of the configured ones.
-    pub(super) fn is_bootstrap(&self, peer: &PeerId) -> bool {
-        self.bootstrap.contains_key(peer)
     }
 
     pub(super) fn on_connected(&mut self, peer: &PeerId) {
@@ -189,6 +185,27 @@ impl Actor {
             for addr in addrs {
                 self.swarm.behaviour_mut().kad.add_address(&peer, addr);
             }
+        }
+    }
+
+    /// A peer on the local network: dialled unless it is connected, as the reference does.
+    pub(super) fn on_neighbour(&mut self, found: Neighbour) {
+        let Neighbour { peer, addresses } = found;
+        if peer == self.id {
+            return;
+        }
+        self.swarm
+            .behaviour_mut()
+            .book
+            .remember(peer, addresses.iter().cloned());
+        for addr in addresses {
+            self.out.emit(NetworkEvent::Discovered { peer, addr });
+        }
+        let opts = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .build();
+        if let Err(error) = self.swarm.dial(opts) {
+            tracing::trace!(%peer, %error, "neighbour not dialled");
         }
     }
 

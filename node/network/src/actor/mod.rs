@@ -9,6 +9,7 @@ mod endpoints;
 mod labels;
 mod membership;
 mod reach;
+mod upkeep;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -18,7 +19,7 @@ use futures_util::StreamExt as _;
 use libp2p::metrics::Recorder as _;
 use libp2p::swarm::{DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,7 @@ use crate::config::{Config, EVENT_RESERVE, MAX_QUERIES};
 use crate::error::NetworkError;
 use crate::event::NetworkEvent;
 use crate::gossip::{Awaiting, Scores};
+use crate::mdns::Neighbour;
 use crate::metrics::{Metrics, gauge};
 use crate::pending::Pending;
 use crate::rpc::server::Server;
@@ -39,6 +41,7 @@ use connections::{DialWaiter, Peers};
 use dht::Queries;
 use membership::Membership;
 use reach::Reach;
+use upkeep::Upkeep;
 
 /// Deadlines are looked at this often.
 const TICK: Duration = Duration::from_millis(250);
@@ -48,6 +51,9 @@ const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Commands taken in a row before the swarm gets a turn.
 const COMMAND_RUN: u32 = 32;
+
+/// Keys of the provider store looked at for lapsed records in one go.
+const SWEEP_BUDGET: usize = 4096;
 
 /// Explicit dials waiting for their outcome.
 const MAX_DIALS: usize = 512;
@@ -65,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) libp2p_metrics: libp2p::metrics::Metrics,
     pub(crate) server: Option<Server>,
     pub(crate) taps: Taps,
+    pub(crate) neighbours: Option<mpsc::Receiver<Neighbour>>,
+    pub(crate) announced_to_link: watch::Sender<Vec<Multiaddr>>,
 }
 
 /// The loop and everything it knows.
@@ -80,6 +88,8 @@ pub(crate) struct Actor {
     libp2p_metrics: libp2p::metrics::Metrics,
     server: Option<Server>,
     taps: Taps,
+    neighbours: Option<mpsc::Receiver<Neighbour>>,
+    announced_to_link: watch::Sender<Vec<Multiaddr>>,
     peers: Peers,
     dials: Pending<libp2p::swarm::ConnectionId, DialWaiter>,
     queries: Queries,
@@ -87,6 +97,7 @@ pub(crate) struct Actor {
     scores: Scores,
     membership: Membership,
     reach: Reach,
+    upkeep: Upkeep,
     last_upkeep: Instant,
 }
 
@@ -140,6 +151,8 @@ impl Actor {
             libp2p_metrics,
             server,
             taps,
+            neighbours,
+            announced_to_link,
         } = parts;
         let id = *swarm.local_peer_id();
         for addr in &config.listen {
@@ -158,6 +171,7 @@ impl Actor {
             id,
             membership: Membership::new(&config, now),
             reach: Reach::new(&config),
+            upkeep: Upkeep::new(&config, now),
             config,
             runtime,
             swarm,
@@ -172,6 +186,8 @@ impl Actor {
             libp2p_metrics,
             server,
             taps,
+            neighbours,
+            announced_to_link,
             peers: Peers::default(),
             dials: Pending::new("dials", MAX_DIALS),
             queries: Queries::new(MAX_QUERIES),
@@ -212,6 +228,7 @@ impl Actor {
                     None => break,
                 },
                 Some(seen) = self.taps.recv() => self.on_endpoint(&seen),
+                Some(found) = next_of(&mut self.neighbours) => self.on_neighbour(found),
                 event = self.swarm.select_next_some() => {
                     run = 0;
                     self.on_swarm_event(event);
@@ -231,6 +248,8 @@ impl Actor {
         self.commands.close();
         // Dropping a command drops its reply, which its caller reads as closed.
         while self.commands.try_recv().is_ok() {}
+        // Writes what is left of the provider records; the loop has ended, so nobody waits for this thread.
+        self.swarm.behaviour_mut().kad.store_mut().close();
         tracing::info!("network stopped");
     }
 
@@ -395,6 +414,8 @@ impl Actor {
         self.fade_scores(passed);
         self.keep_members(now);
         self.keep_reachable(now);
+        self.prune(now);
+        self.swarm.behaviour_mut().kad.store_mut().sweep(SWEEP_BUDGET);
         self.watch_table();
         self.show_gauges();
     }
@@ -445,6 +466,14 @@ impl Actor {
             .collect();
         all.sort_by_key(ToString::to_string);
         all
+    }
+}
+
+/// The next item of a queue that may not be there.
+async fn next_of<T>(queue: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match queue {
+        Some(queue) => queue.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -14,6 +14,7 @@ use libp2p::{Multiaddr, PeerId, autonat, relay};
 use tokio::time::Instant;
 
 use super::Actor;
+use crate::behaviour::relay_status;
 use crate::config::{Config, Reachability, peer_of};
 use crate::event::NetworkEvent;
 use crate::scope::{Scope, scope};
@@ -82,6 +83,15 @@ impl Reach {
         self.verdict
     }
 
+    /// Relays that hold a reservation of ours.
+    pub(super) fn reserved(&self) -> Vec<PeerId> {
+        self.relays
+            .iter()
+            .filter(|(_, relay)| relay.listener.is_some())
+            .map(|(peer, _)| *peer)
+            .collect()
+    }
+
     /// Listen addresses that we call external without asking anybody.
     fn derive(&self, listening: &[Multiaddr]) -> BTreeSet<Multiaddr> {
         if self.announced {
@@ -93,7 +103,7 @@ impl Reach {
         if self.mode == Reachability::Public {
             taken.extend(at(Scope::Public).filter(direct).cloned());
         }
-        if taken.is_empty() && at(Scope::Public).filter(direct).next().is_none() {
+        if taken.is_empty() && !at(Scope::Public).any(|addr| direct(&addr)) {
             taken = at(Scope::Loopback).cloned().collect();
         }
         taken
@@ -181,6 +191,7 @@ impl Actor {
 
     fn derive_external(&mut self) {
         let listening: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
+        self.announced_to_link.send_replace(listening.clone());
         let wanted = self.reach.derive(&listening);
         let had = std::mem::replace(&mut self.reach.derived, wanted.clone());
         for addr in had.difference(&wanted) {
@@ -208,6 +219,9 @@ impl Actor {
         if verdict != self.reach.verdict {
             tracing::info!(?verdict, "reachability changed");
             self.reach.verdict = verdict;
+            if let Some(server) = self.swarm.behaviour_mut().relay_server.as_mut() {
+                server.set_status(Some(relay_status(verdict == ReachabilityVerdict::Public)));
+            }
             self.out.emit(NetworkEvent::ReachabilityChanged { verdict });
         }
     }
