@@ -13,13 +13,14 @@ use libp2p::{
     memory_connection_limits, ping, relay, upnp,
 };
 
+use crate::book::Book;
 use crate::config::{
     CATCH_UP_PROTOCOL, Config, KAD_PROTOCOL, MAX_KAD_MESSAGE, PROVIDER_RECORD_TTL, QUERY_TIMEOUT,
     RPC_PROTOCOL, Reachability,
 };
 use crate::error::NetworkError;
 use crate::gossip;
-use crate::limits::{Book, PerIp};
+use crate::limits::PerIp;
 use crate::providers::ProviderStore;
 use crate::streams::Streams;
 

@@ -8,6 +8,7 @@
 
 mod actor;
 mod behaviour;
+mod book;
 mod command;
 pub mod config;
 pub mod error;

@@ -142,4 +142,6 @@ pub struct Status {
     pub provider_records: usize,
     /// Announcements waiting for a verdict.
     pub awaiting_verdict: usize,
+    /// Requests of peers being served.
+    pub serving: usize,
 }

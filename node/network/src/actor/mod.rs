@@ -437,6 +437,7 @@ impl Actor {
             queries: self.queries.counts(),
             provider_records: self.provider_records(),
             awaiting_verdict: self.awaiting.len(),
+            serving: self.server.as_ref().map_or(0, Server::serving),
         }
     }
 

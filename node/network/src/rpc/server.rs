@@ -100,6 +100,11 @@ impl Server {
         }
     }
 
+    /// Requests being served.
+    pub(crate) fn serving(&self) -> usize {
+        self.places.lock().total
+    }
+
     /// Starts serving a stream, or telling it that we are busy. Never waits.
     pub(crate) fn accept(&self, opened: Opened) {
         let Some(place) = self.place(opened.peer) else {

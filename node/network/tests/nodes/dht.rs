@@ -96,3 +96,29 @@ async fn a_lonely_node_says_that_it_is_alone() {
         Err(NetworkError::NoExternalAddress)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provider_records_of_others_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let persistent = |bootstrap: &[&Node]| dirnode_network::Config {
+        providers_path: Some(folder.path().join("providers")),
+        ..config(Way::Tcp, bootstrap)
+    };
+    let keeper = Node::start(persistent(&[])).await;
+    let provider = Node::start(config(Way::Tcp, &[&keeper])).await;
+    eventually("the table", || async {
+        provider.handle.provide(key(7)).await.ok()
+    })
+    .await;
+    eventually("the record", || async {
+        (keeper.handle.status().await.unwrap().provider_records == 1).then_some(())
+    })
+    .await;
+    keeper.handle.shutdown();
+    keeper.task.await.unwrap();
+    let again = Node::start(persistent(&[])).await;
+    // Nobody is connected: the answer comes from what was kept.
+    let found = again.handle.find_providers(key(7), 1).await.unwrap();
+    assert_eq!(found[0].peer, provider.id());
+    assert!(!found[0].addrs.is_empty());
+}

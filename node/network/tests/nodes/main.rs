@@ -3,6 +3,9 @@
 mod common;
 mod connecting;
 mod dht;
+mod hostile;
 mod labels;
+mod raw;
+mod reach;
 mod rpc;
 mod stopping;

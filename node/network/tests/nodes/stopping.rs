@@ -1,8 +1,11 @@
 //! Stopping: whoever waits gets an answer.
 
-use dirnode_network::{NetworkError, PeerId};
+use std::sync::Arc;
 
-use super::common::{Node, Way, config, joined, wait};
+use dirnode_network::{NetworkError, PeerId};
+use dirnode_record::RecordCid;
+
+use super::common::{Node, Shelf, Way, config, eventually, joined, wait};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_ends_every_wait() {
@@ -42,4 +45,27 @@ async fn the_task_ends_when_every_handle_is_gone() {
     let node = Node::start(config(Way::Tcp, &[])).await;
     drop(node.handle);
     wait("the task to end", node.task).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_leaves_in_the_middle_of_a_call_is_gone() {
+    let cid = RecordCid::of(b"{}");
+    for way in [Way::Tcp, Way::Quic] {
+        let shelf = Arc::new(Shelf {
+            stuck: Some(cid),
+            ..Shelf::default()
+        });
+        let holder = Node::start_with(config(way, &[]), Some(shelf)).await;
+        let reader = Node::start(config(way, &[])).await;
+        reader.handle.connect(holder.addr.clone()).await.unwrap();
+        let (handle, at) = (reader.handle.clone(), holder.id());
+        let call = tokio::spawn(async move { handle.pull(at, cid).await });
+        eventually("the call to be under way", || async {
+            (holder.handle.status().await.unwrap().serving == 1).then_some(())
+        })
+        .await;
+        holder.handle.shutdown();
+        let error = wait("the call", call).await.unwrap().unwrap_err();
+        assert!(matches!(error, NetworkError::PeerGone { .. }), "{error}");
+    }
 }
