@@ -11,6 +11,10 @@ use libp2p::swarm::Stream;
 use libp2p::{Multiaddr, PeerId};
 
 use crate::error::NetworkError;
+use crate::wire::kad::{KadPeer, Message, MessageType};
+
+/// How the message says that the provider can be reached.
+const CONNECTED: u64 = 1;
 
 /// Messages written between two flushes.
 const BATCH: usize = 256;
@@ -35,12 +39,13 @@ pub(crate) async fn send(
         peer,
         reason: error.to_string(),
     };
-    let provider = provider_field(own, addrs);
+    let mut message = message(own, addrs);
     let mut written = 0usize;
     for batch in keys.chunks(BATCH) {
         let mut buffer = Vec::new();
         for key in batch {
-            put_message(&mut buffer, key, &provider);
+            message.key.clone_from(key);
+            buffer.extend_from_slice(&message.to_frame());
         }
         stall(peer, async {
             stream.write_all(&buffer).await?;
@@ -68,38 +73,15 @@ async fn stall<T>(peer: PeerId, work: impl Future<Output = T>) -> Result<T, Netw
         })
 }
 
-/// Field 9 of the message: who provides and where, the same for every key.
-fn provider_field(own: PeerId, addrs: &[Multiaddr]) -> Vec<u8> {
-    let mut peer = Vec::new();
-    put_bytes(&mut peer, 0x0a, &own.to_bytes());
-    for addr in addrs.iter().take(MAX_ADDRS) {
-        put_bytes(&mut peer, 0x12, addr.as_ref());
-    }
-    // connection = CONNECTED
-    peer.extend_from_slice(&[0x18, 0x01]);
-    let mut field = Vec::new();
-    put_bytes(&mut field, 0x4a, &peer);
-    field
-}
-
-/// One length-prefixed message: type ADD_PROVIDER, key, provider.
-fn put_message(buffer: &mut Vec<u8>, key: &[u8], provider: &[u8]) {
-    let mut message = vec![0x08, 0x02];
-    put_bytes(&mut message, 0x12, key);
-    message.extend_from_slice(provider);
-    put_varint(buffer, message.len());
-    buffer.extend_from_slice(&message);
-}
-
-fn put_bytes(buffer: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    buffer.push(tag);
-    put_varint(buffer, bytes.len());
-    buffer.extend_from_slice(bytes);
-}
-
-fn put_varint(buffer: &mut Vec<u8>, value: usize) {
-    let mut scratch = unsigned_varint::encode::usize_buffer();
-    buffer.extend_from_slice(unsigned_varint::encode::usize(value, &mut scratch));
+/// ADD_PROVIDER for any key, ready but for the key.
+fn message(own: PeerId, addrs: &[Multiaddr]) -> Message {
+    let mut message = Message::new(MessageType::AddProvider, Vec::new());
+    message.providers.push(KadPeer {
+        id: own.to_bytes(),
+        addresses: addrs.iter().take(MAX_ADDRS).map(Multiaddr::to_vec).collect(),
+        connection: CONNECTED,
+    });
+    message
 }
 
 #[cfg(test)]
@@ -107,35 +89,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_what_the_wire_format_says() {
-        let peer = PeerId::random();
-        let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
-        let mut buffer = Vec::new();
-        put_message(
-            &mut buffer,
-            b"k",
-            &provider_field(peer, std::slice::from_ref(&addr)),
-        );
-        let id = peer.to_bytes();
-        let mut expected = vec![0x08, 0x02, 0x12, 1, b'k', 0x4a];
-        let inner = 2 + id.len() + 2 + addr.len() + 2;
-        expected.push(u8::try_from(inner).unwrap());
-        expected.extend_from_slice(&[0x0a, u8::try_from(id.len()).unwrap()]);
-        expected.extend_from_slice(&id);
-        expected.extend_from_slice(&[0x12, u8::try_from(addr.len()).unwrap()]);
-        expected.extend_from_slice(addr.as_ref());
-        expected.extend_from_slice(&[0x18, 0x01]);
-        assert_eq!(usize::from(buffer[0]), expected.len());
-        assert_eq!(&buffer[1..], &expected[..]);
-    }
-
-    #[test]
-    fn only_a_few_addresses_travel_with_each_record() {
+    fn a_message_names_us_and_few_addresses() {
+        let own = PeerId::random();
         let addrs: Vec<Multiaddr> = (1..20)
             .map(|port| format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap())
             .collect();
-        let all = provider_field(PeerId::random(), &addrs);
-        let few = provider_field(PeerId::random(), &addrs[..MAX_ADDRS]);
-        assert_eq!(all.len(), few.len());
+        let mut sent = message(own, &addrs);
+        sent.key = b"key".to_vec();
+        let read = Message::read(&sent.to_bytes()).unwrap();
+        assert_eq!(read, sent);
+        assert_eq!(read.kind, MessageType::AddProvider);
+        assert_eq!(read.providers[0].peer_id(), Some(own));
+        assert_eq!(read.providers[0].addresses.len(), MAX_ADDRS);
     }
 }

@@ -20,19 +20,13 @@ use crate::event::NetworkEvent;
 use crate::pending::{Pending, Waiter};
 use crate::scope::without_peer;
 use crate::status::PeerAddrs;
+use crate::wire::kad::RENDEZVOUS_KEY;
 
 /// The DHT ends queries itself; this much later we stop believing that it will.
 const SLACK: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Providers gathered for one question at most.
 const MAX_PROVIDERS: usize = 256;
-
-/// Key of the reference's rendezvous string `dir/connect`, which its nodes provide at start: not a record (p2p-wire
-/// §1.5). Kept in the provider store like any key, but nobody is told.
-const RENDEZVOUS_KEY: [u8; 34] = [
-    0x12, 0x20, 0xcc, 0xaa, 0xeb, 0x89, 0x8d, 0x0d, 0xd2, 0xd4, 0x58, 0xaa, 0x14, 0xe7, 0xcc, 0x3d, 0xd4,
-    0x79, 0xbb, 0x3e, 0xd0, 0xc9, 0x04, 0xf8, 0x99, 0x5d, 0x5d, 0xaf, 0xc7, 0xfa, 0xde, 0x76, 0x30, 0x4a,
-];
 
 /// A question at work.
 enum Running {
@@ -498,6 +492,8 @@ impl Actor {
             tracing::debug!(%peer, reason = %refusal, "provider record not kept");
             self.metrics.provider_refused(refusal.reason());
         }
+        // The reference's nodes provide their rendezvous string at start, which is no record (p2p-wire §1.5): kept in the
+        // store like any key, but nobody is told.
         if key == RENDEZVOUS_KEY {
             return;
         }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dirnode_network::wire::kad::Message;
 use dirnode_network::wire::rpc::{Call, ClientError, Code, encode_call, read_reply};
-use dirnode_network::{Config, Limits, NetworkEvent};
+use dirnode_network::{Config, Limits, Multiaddr, NetworkEvent, PeerId};
 use dirnode_record::RecordCid;
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -152,9 +153,11 @@ async fn garbage_for_the_dht_and_for_gossip_costs_only_its_stream() {
 async fn only_the_provider_itself_is_believed() {
     let (mut node, _) = node().await;
     let peer = RawPeer::dial(&node.addr, Security::Noise).await;
-    let key = RecordCid::of(b"x").multihash().to_vec();
-    let foreign = add_provider(&key, &dirnode_network::PeerId::random().to_bytes());
-    let own = add_provider(&key, &peer.id.to_bytes());
+    let cid = RecordCid::of(b"x");
+    let addr: Multiaddr = "/ip4/127.0.0.1/tcp/9".parse().unwrap();
+    let says = |provider| Message::add_provider(&cid, provider, vec![addr.to_vec()]).to_frame();
+    let foreign = says(&PeerId::random());
+    let own = says(&peer.id);
     let mut stream = peer.open(node.id(), KAD).await;
     stream.write_all(&foreign).await.unwrap();
     stream.flush().await.unwrap();
@@ -169,23 +172,6 @@ async fn only_the_provider_itself_is_believed() {
         .await;
     assert_eq!(told, peer.id);
     assert_eq!(node.handle.status().await.unwrap().provider_records, 1);
-}
-
-fn add_provider(key: &[u8], provider: &[u8]) -> Vec<u8> {
-    fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![tag, u8::try_from(bytes.len()).unwrap()];
-        out.extend_from_slice(bytes);
-        out
-    }
-    let addr: dirnode_network::Multiaddr = "/ip4/127.0.0.1/tcp/9".parse().unwrap();
-    let mut entry = field(0x0a, provider);
-    entry.extend(field(0x12, &addr.to_vec()));
-    let mut message = vec![0x08, 0x02];
-    message.extend(field(0x12, key));
-    message.extend(field(0x4a, &entry));
-    let mut framed = vec![u8::try_from(message.len()).unwrap()];
-    framed.extend(message);
-    framed
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,14 @@
 //! Real nodes in one process over loopback: what they must be able to do together.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests, which fail by panicking and run their nodes as plain tasks"
+)]
+
 mod common;
 mod connecting;
 mod dht;
