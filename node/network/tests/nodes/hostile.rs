@@ -155,9 +155,9 @@ async fn only_the_provider_itself_is_believed() {
     let peer = RawPeer::dial(&node.addr, Security::Noise).await;
     let cid = RecordCid::of(b"x");
     let addr: Multiaddr = "/ip4/127.0.0.1/tcp/9".parse().unwrap();
-    let says = |provider| Message::add_provider(&cid, provider, vec![addr.to_vec()]).to_frame();
-    let foreign = says(&PeerId::random());
-    let own = says(&peer.id);
+    let says = |provider: PeerId| Message::add_provider(&cid, &provider, vec![addr.to_vec()]).to_frame();
+    let foreign = says(PeerId::random());
+    let own = says(peer.id);
     let mut stream = peer.open(node.id(), KAD).await;
     stream.write_all(&foreign).await.unwrap();
     stream.flush().await.unwrap();
