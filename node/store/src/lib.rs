@@ -20,6 +20,7 @@ mod layout;
 mod mover;
 mod open;
 mod overlay;
+pub mod remote;
 mod rows;
 mod search;
 mod state;

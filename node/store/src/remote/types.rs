@@ -1,0 +1,349 @@
+//! What goes into the remote label index and comes out of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dirnode_record::Label;
+
+use crate::RecordCid;
+
+/// Longest peer id taken, in bytes; an ed25519 one has 38.
+pub const MAX_PEER_ID_BYTES: usize = 64;
+
+/// The bytes of a libp2p peer id: 1 to 64, shared, so that a copy costs nothing. Order is that of the bytes. Nothing
+/// checks that they are a multihash: whoever hands them in has them from a verified signature or connection.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(Arc<[u8]>);
+
+impl PeerId {
+    /// Takes the binary form; `None` when it is empty or longer than [`MAX_PEER_ID_BYTES`].
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        (1..=MAX_PEER_ID_BYTES)
+            .contains(&bytes.len())
+            .then(|| Self(bytes.into()))
+    }
+
+    /// The binary form.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PeerId(")?;
+        for byte in self.0.iter() {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// How much a row is worth; a better one is greater, and ranks first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// Told by a peer that is not its author.
+    Hearsay,
+    /// Said by its author.
+    Claimed,
+    /// The labels are those of the record's bytes.
+    Verified,
+}
+
+impl Standing {
+    /// All of them, best first.
+    pub const BEST_FIRST: [Self; 3] = [Self::Verified, Self::Claimed, Self::Hearsay];
+}
+
+/// A change of the index. Rows are keyed by (record, publisher); times are unix nanoseconds. Each change is absolute:
+/// made twice, it ends where made once does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Puts a row in the place of the one that is there, and forgets a withdrawal.
+    Put(Row),
+    /// Adds labels to a row; nothing happens if there is no row.
+    Add {
+        /// The record.
+        cid: RecordCid,
+        /// Its publisher.
+        peer: PeerId,
+        /// More of its labels.
+        labels: Vec<Label>,
+    },
+    /// Sets all of a row but its labels; nothing happens if there is no row.
+    Refresh {
+        /// The record.
+        cid: RecordCid,
+        /// Its publisher.
+        peer: PeerId,
+        /// What its author said about when.
+        timestamp_ns: i64,
+        /// When it was last heard of.
+        last_seen_ns: i64,
+        /// When it is no longer believed.
+        expires_at_ns: i64,
+        /// What it is worth.
+        standing: Standing,
+    },
+    /// Removes a row.
+    Remove {
+        /// The record.
+        cid: RecordCid,
+        /// Its publisher.
+        peer: PeerId,
+    },
+    /// Removes a row and remembers that it was withdrawn.
+    Bury(Tomb),
+    /// Forgets a withdrawal.
+    Forget {
+        /// The record.
+        cid: RecordCid,
+        /// Its publisher.
+        peer: PeerId,
+    },
+    /// Removes all rows of a peer; its withdrawals stay.
+    RemovePeer {
+        /// The publisher.
+        peer: PeerId,
+    },
+}
+
+/// What one peer is said to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The record.
+    pub cid: RecordCid,
+    /// Its publisher.
+    pub peer: PeerId,
+    /// Its labels as announced: read back in byte order, each once.
+    pub labels: Vec<Label>,
+    /// What its author said about when.
+    pub timestamp_ns: i64,
+    /// When it was last heard of.
+    pub last_seen_ns: i64,
+    /// When it is no longer believed.
+    pub expires_at_ns: i64,
+    /// What it is worth.
+    pub standing: Standing,
+}
+
+/// A withdrawal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tomb {
+    /// The record.
+    pub cid: RecordCid,
+    /// Its publisher.
+    pub peer: PeerId,
+    /// When its author said so.
+    pub timestamp_ns: i64,
+    /// Whether the author said so to us, or to the mesh.
+    pub first_hand: bool,
+    /// Until when it is remembered.
+    pub until_ns: i64,
+}
+
+/// Why a change was not made. The index is then as it was, except that rows of the same peer may have been evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The row alone passes a bound on all rows.
+    #[error(
+        "row has {labels} labels in {postings} lists, more than fit into an index of {max_labels} and {max_postings}"
+    )]
+    RowTooLarge {
+        /// Labels of the row.
+        labels: usize,
+        /// Lists that would name it.
+        postings: usize,
+        /// Labels of all rows that there may be.
+        max_labels: usize,
+        /// Entries of all lists that there may be.
+        max_postings: usize,
+    },
+    /// The index is full, and the peer has no row that could go instead.
+    #[error("index is full with {rows} rows and {labels} labels")]
+    Full {
+        /// Rows there are.
+        rows: usize,
+        /// Labels there are.
+        labels: usize,
+    },
+}
+
+/// What became of a batch of changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Changes that changed something.
+    pub changed: usize,
+    /// Place in the batch of those that were refused, and why.
+    pub refused: Vec<(usize, Refusal)>,
+}
+
+/// Bounds of the index. None is a promise of room: together they bound memory at about 1.5 GB, of which honest rows use
+/// a small part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of all peers.
+    pub max_rows: usize,
+    /// Rows of one peer; above it the one that was not heard of for longest goes.
+    pub max_rows_per_peer: usize,
+    /// Labels of all rows.
+    pub max_labels: usize,
+    /// Labels of all rows of one peer.
+    pub max_labels_per_peer: usize,
+    /// Labels of one row; those above are dropped.
+    pub max_labels_per_row: usize,
+    /// Length of a label; longer ones are dropped.
+    pub max_label_bytes: usize,
+    /// Bytes of all distinct labels; new ones above are dropped.
+    pub max_text_bytes: usize,
+    /// Entries of all posting lists: a row is named once for each prefix of its labels.
+    pub max_postings: usize,
+    /// Withdrawals of all peers; above it the one that ends first goes.
+    pub max_tombs: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_rows: 1_000_000,
+            max_rows_per_peer: 100_000,
+            max_labels: 8_000_000,
+            max_labels_per_peer: 1_000_000,
+            max_labels_per_row: 3_200,
+            max_label_bytes: 1_024,
+            max_text_bytes: 64 << 20,
+            max_postings: 32_000_000,
+            max_tombs: 100_000,
+        }
+    }
+}
+
+/// What was counted since the index was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Rows put.
+    pub put: u64,
+    /// Rows refreshed, or given more labels.
+    pub refreshed: u64,
+    /// Rows removed by a change.
+    pub removed: u64,
+    /// Rows and withdrawals that ended.
+    pub expired: u64,
+    /// Rows that went because their peer had too many rows or labels.
+    pub evicted_peer: u64,
+    /// Rows that went, of the same peer, because the index was full.
+    pub evicted_full: u64,
+    /// Withdrawals that went because there were too many.
+    pub evicted_tombs: u64,
+    /// Changes refused.
+    pub refused: u64,
+    /// Labels dropped because they were too long, or in none of the namespaces.
+    pub labels_unfit: u64,
+    /// Labels dropped because the row had too many.
+    pub labels_above: u64,
+    /// Labels dropped because there were too many bytes of distinct ones.
+    pub labels_no_room: u64,
+    /// Searches that ended before all matches were looked at.
+    pub searches_cut: u64,
+    /// Rows read from the folder at the start.
+    pub restored_rows: u64,
+    /// Withdrawals read from the folder at the start.
+    pub restored_tombs: u64,
+    /// Bytes of the folder that did not check.
+    pub damaged_bytes: u64,
+    /// Batches that were not written because too many were waiting, or because the disk did not take them.
+    pub unwritten_batches: u64,
+    /// Failures of the disk.
+    pub disk_errors: u64,
+    /// Snapshots written.
+    pub snapshots: u64,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// Rows by standing: hearsay, claimed, verified.
+    pub rows: [usize; 3],
+    /// Labels of all rows.
+    pub labels: usize,
+    /// Distinct labels.
+    pub distinct_labels: usize,
+    /// Posting lists, one for each prefix of a label.
+    pub lists: usize,
+    /// Entries of the posting lists.
+    pub postings: usize,
+    /// Records.
+    pub cids: usize,
+    /// Peers that have a row or a withdrawal.
+    pub peers: usize,
+    /// Withdrawals.
+    pub tombs: usize,
+}
+
+impl Size {
+    /// Rows of every standing.
+    #[must_use]
+    pub fn all_rows(&self) -> usize {
+        self.rows.iter().sum()
+    }
+}
+
+/// Memory of the index, in bytes: the capacity of every list and table, and 16 bytes for each allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bytes {
+    /// Rows, their label lists, and the table that finds them.
+    pub rows: u64,
+    /// Records and the table that finds them.
+    pub cids: u64,
+    /// Peers, the order of their rows, and the table that finds them.
+    pub peers: u64,
+    /// Texts and numbers of labels.
+    pub labels: u64,
+    /// Prefixes of labels, and their posting lists.
+    pub postings: u64,
+    /// Withdrawals.
+    pub tombs: u64,
+    /// Rows and withdrawals by when they end.
+    pub wheel: u64,
+}
+
+impl Bytes {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        [
+            self.rows,
+            self.cids,
+            self.peers,
+            self.labels,
+            self.postings,
+            self.tombs,
+            self.wheel,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_better_standing_is_greater() {
+        assert!(Standing::Verified > Standing::Claimed && Standing::Claimed > Standing::Hearsay);
+        assert!(Standing::BEST_FIRST.is_sorted_by(|one, other| one > other));
+    }
+
+    #[test]
+    fn the_length_of_peer_ids_is_bounded() {
+        assert!(PeerId::from_bytes(&[]).is_none());
+        assert!(PeerId::from_bytes(&[1; 65]).is_none());
+        let peer = PeerId::from_bytes(&[0xab; 64]).unwrap();
+        assert_eq!(peer.as_bytes().len(), 64);
+        assert!(format!("{peer:?}").starts_with("PeerId(abab"));
+    }
+}
