@@ -1,7 +1,7 @@
-//! Search conditions of the API as the index takes them, and searches off the async workers, within a budget.
+//! Search conditions of the API as the index takes them, and searches in turn, within a budget.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use dirnode_proto::search::v1::{RecordQuery, RecordQueryType, SortMode};
@@ -12,6 +12,8 @@ use dirnode_store::{
     Budget, Hits, NamePattern, Named, Plan, Query, QueryError, QueryKind, ReferrerFact, Scan, Severity, Sort,
     Store, VersionRule,
 };
+
+use tokio::sync::Semaphore;
 
 use crate::runtime;
 
@@ -88,14 +90,61 @@ impl Drop for Asked {
     }
 }
 
-/// Does index work on a thread that may block, with a budget that ends when time is over or the caller leaves.
-async fn off_worker<T: Send + 'static>(
+/// Steps that a search may take where it stands: a tenth of a millisecond, less than a change of threads costs when the
+/// machine is busy. Most searches end within.
+const STEPS_AT_ONCE: u64 = 30_000;
+/// Searches that may wait for their turn.
+const MAX_WAITING: usize = 4096;
+
+/// Searches that are at work at a time, in all of the process: one a core. Those beyond wait in line, so that callers who
+/// ask without end take turns among themselves and leave the cores to pushes as well.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+/// Searches in line or at work.
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts one search as long as it lives.
+struct InLine;
+
+impl InLine {
+    fn join() -> Result<Self, QueryError> {
+        // Dropped, and so counted off again, on refusal too.
+        let place = Self;
+        if ASKED.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            return Err(QueryError::TooExpensive { what: "time" });
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        ASKED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Does index work when its turn comes: at once when it is little, otherwise on a thread that may block, with a budget that
+/// ends when time is over or the caller leaves.
+async fn in_turn<T: Send + 'static>(
     store: &Store,
-    work: impl FnOnce(&Store, &Budget) -> Result<T, QueryError> + Send + 'static,
+    work: impl Fn(&Store, &Budget) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, SearchError> {
+    let until: Instant = runtime::moment() + TIME_LIMIT;
+    let _place = InLine::join()?;
+    let Ok(Ok(_turn)) = tokio::time::timeout(TIME_LIMIT, TURNS.acquire()).await else {
+        return Err(QueryError::TooExpensive { what: "time" }.into());
+    };
+    let little = Budget {
+        max_steps: STEPS_AT_ONCE,
+        max_rows: 0,
+        expired: Arc::new(|| false),
+    };
+    match work(store, &little) {
+        Err(QueryError::TooExpensive { .. }) => {}
+        done => return Ok(done?),
+    }
     let gone = Arc::new(AtomicBool::new(false));
     let _asked = Asked(Arc::clone(&gone));
-    let until: Instant = runtime::moment() + TIME_LIMIT;
     let expired = Arc::new(move || gone.load(Ordering::Relaxed) || runtime::moment() > until);
     let budget = Budget {
         expired,
@@ -118,7 +167,7 @@ pub async fn search(
     offset: u32,
 ) -> Result<Hits, SearchError> {
     let plan = plan(asked)?;
-    off_worker(store, move |store, budget| {
+    in_turn(store, move |store, budget| {
         store.search(&plan, sort, limit, offset, budget)
     })
     .await
@@ -130,7 +179,7 @@ pub async fn search(
 /// [`SearchError`].
 pub async fn count(store: &Store, asked: &[RecordQuery]) -> Result<u64, SearchError> {
     let plan = plan(asked)?;
-    off_worker(store, move |store, budget| store.count(&plan, budget)).await
+    in_turn(store, move |store, budget| store.count(&plan, budget)).await
 }
 
 /// Records by name, latest first.
@@ -142,7 +191,7 @@ pub async fn resolve(
     names: Vec<NamePattern>,
     version: Option<VersionRule>,
 ) -> Result<Vec<Named>, SearchError> {
-    off_worker(store, move |store, budget| {
+    in_turn(store, move |store, budget| {
         store.try_resolve(&names, version.as_ref(), budget)
     })
     .await

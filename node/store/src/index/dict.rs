@@ -196,6 +196,7 @@ impl Dict {
         let mut these = Vec::new();
         match narrowed.filter(|narrowed| narrowed.estimate.is_some()) {
             Some(narrowed) => {
+                meter.step(estimate / 8)?;
                 let values = narrowed.values();
                 if values.len() > look {
                     return Ok(Fit::Many(values.len()));

@@ -37,7 +37,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             look: 2048,
-            gather: 20_000,
+            gather: 4096,
             walk_results: 2048,
             walk_steps: 1500,
             sort_results: 4096,

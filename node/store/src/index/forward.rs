@@ -4,6 +4,8 @@ use super::room;
 
 /// Numbers of a segment. A longer list has a segment of its own.
 const SEGMENT_WORDS: usize = 1 << OFFSET_BITS;
+/// Numbers of the first segment.
+const FIRST_WORDS: usize = 1 << 8;
 /// Bits of a start: below them the place in the segment, above the segment plus one.
 const OFFSET_BITS: u32 = 16;
 /// Entries lost to removed records before the lists are written anew, if they are also as many as those that live.
@@ -25,7 +27,12 @@ impl Forward {
         let size = list.len().saturating_add(1);
         let room = |segment: &Vec<u32>| segment.capacity().saturating_sub(segment.len());
         if self.segments.last().is_none_or(|last| room(last) < size) {
-            self.segments.push(Vec::with_capacity(size.max(SEGMENT_WORDS)));
+            // The first ones are small, so that a small index takes little.
+            let usual = self
+                .live
+                .saturating_add(self.dead)
+                .clamp(FIRST_WORDS, SEGMENT_WORDS);
+            self.segments.push(Vec::with_capacity(size.max(usual)));
         }
         let number = u32::try_from(self.segments.len()).unwrap_or(u32::MAX);
         let Some(segment) = self.segments.last_mut() else {

@@ -5,6 +5,8 @@ use super::room;
 
 /// Bytes of a segment. A longer text has a segment of its own.
 const SEGMENT_BYTES: usize = 1 << OFFSET_BITS;
+/// Bytes of the first segment.
+const FIRST_BYTES: usize = 1 << 10;
 /// Bits of a span: from the highest, the segment, the place in it, the length.
 const OFFSET_BITS: u32 = 20;
 const LEN_BITS: u32 = 26;
@@ -44,8 +46,12 @@ impl Texts {
         let text = text.get(..text.floor_char_boundary(MAX_LEN)).unwrap_or_default();
         let room = |segment: &String| segment.capacity().saturating_sub(segment.len());
         if self.segments.last().is_none_or(|last| room(last) < text.len()) {
-            self.segments
-                .push(String::with_capacity(text.len().max(SEGMENT_BYTES)));
+            // The first ones are small, so that a column of few texts takes little.
+            let size = self
+                .live
+                .saturating_add(self.dead)
+                .clamp(FIRST_BYTES, SEGMENT_BYTES);
+            self.segments.push(String::with_capacity(text.len().max(size)));
         }
         let number = self.segments.len().saturating_sub(1) as u64;
         let Some(segment) = self.segments.last_mut() else {

@@ -31,7 +31,7 @@ const COUNT: &str = "/agntcy.dir.search.v1.SearchService/CountRecords";
 const BUSY: usize = 64;
 /// Pushes in flight beside them.
 const PUSHING: usize = 16;
-/// Pushes of one run beside searches, and of the run alone.
+/// Pushes of one run beside searches, and of the run alone, at most; a fifth of what is stored where that is less.
 const PUSHES: u64 = 20_000;
 /// Streams that fill the store, and pushes that are prepared at once.
 const FILLING: usize = 64;
@@ -362,7 +362,8 @@ impl Subject<'_> {
             .flat_map(|kind| kind.messages.iter().cloned())
             .collect();
         let mixed = Arc::new(mixed);
-        let (first, second) = (self.messages(PUSHES), self.messages(PUSHES));
+        let pushes = PUSHES.min(self.stored / 5);
+        let (first, second) = (self.messages(pushes), self.messages(pushes));
         let address = self.node.address();
         machine::wait_until_quiet(self.node.id());
         let alone = send_all(address, PUSH, PUSHING, first).await?;
