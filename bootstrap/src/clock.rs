@@ -21,11 +21,13 @@ pub fn spawn<F>(name: &'static str, task: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let guarded = std::panic::AssertUnwindSafe(task).catch_unwind().map(move |ended| {
-        if ended.is_err() {
-            tracing::error!(component = "runtime", task = name, "task panicked");
-        }
-    });
+    let guarded = std::panic::AssertUnwindSafe(task)
+        .catch_unwind()
+        .map(move |ended| {
+            if ended.is_err() {
+                tracing::error!(component = "runtime", task = name, "task panicked");
+            }
+        });
     #[expect(
         clippy::disallowed_methods,
         reason = "tasks are spawned here and nowhere else"

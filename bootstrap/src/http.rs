@@ -99,7 +99,10 @@ async fn answer<P: Pages>(
     offer: Offer,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return Ok(text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned()));
+        return Ok(text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "only GET and HEAD\n".to_owned(),
+        ));
     }
     Ok(match (request.uri().path(), offer) {
         ("/healthz/live", _) => text(StatusCode::OK, "ok\n".to_owned()),
@@ -119,7 +122,9 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
@@ -200,13 +205,23 @@ mod tests {
                 format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}\r\n")
             };
             let live = ask(address, &get("/healthz/live", "")).await;
-            assert!(live.starts_with("HTTP/1.1 200") && live.ends_with("ok\n"), "{live}");
+            assert!(
+                live.starts_with("HTTP/1.1 200") && live.ends_with("ok\n"),
+                "{live}"
+            );
             let ready = ask(address, &get("/healthz/ready", "")).await;
-            assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("because\n"), "{ready}");
+            assert!(
+                ready.starts_with("HTTP/1.1 503") && ready.ends_with("because\n"),
+                "{ready}"
+            );
             let plain = ask(address, &get("/metrics", "")).await;
             assert!(plain.contains("# TYPE a_total counter\na_total 1\n"), "{plain}");
             assert!(!plain.contains("# EOF"), "{plain}");
-            let open = ask(address, &get("/metrics", "accept: application/openmetrics-text\r\n")).await;
+            let open = ask(
+                address,
+                &get("/metrics", "accept: application/openmetrics-text\r\n"),
+            )
+            .await;
             assert!(open.contains("# TYPE a counter\na_total 1\n# EOF"), "{open}");
             let missing = ask(address, &get("/", "")).await;
             assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");

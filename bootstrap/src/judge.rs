@@ -199,7 +199,9 @@ impl<K: std::hash::Hash + Eq, V: Default> Halves<K, V> {
             self.turn();
         }
         let before = self.old.remove(&key);
-        self.young.entry(key).or_insert_with(|| before.unwrap_or_default())
+        self.young
+            .entry(key)
+            .or_insert_with(|| before.unwrap_or_default())
     }
 
     /// Whether `key` was there; it is now.
@@ -239,7 +241,10 @@ fn read(data: &[u8]) -> Result<i64, Reason> {
 
 /// A label that some record may have: empty values occur, steps out of the namespace do not.
 fn is_label(label: &str) -> bool {
-    let Some(value) = NAMESPACES.iter().find_map(|namespace| label.strip_prefix(namespace)) else {
+    let Some(value) = NAMESPACES
+        .iter()
+        .find_map(|namespace| label.strip_prefix(namespace))
+    else {
         return false;
     };
     label.len() <= MAX_LABEL_BYTES
@@ -299,7 +304,10 @@ mod tests {
              \"timestamp\":\"2026-03-04T06:53:20.123456789+02:00\",\"more\":{{}}}}"
         );
         assert_eq!(reason(&go), Reason::Accepted, "{go}");
-        let withdrawal = format!("{{\"cid\":\"{CID}\",\"labels\":[],\"timestamp\":\"{}\",\"dirnode\":{{\"v\":1}}}}", at(0));
+        let withdrawal = format!(
+            "{{\"cid\":\"{CID}\",\"labels\":[],\"timestamp\":\"{}\",\"dirnode\":{{\"v\":1}}}}",
+            at(0)
+        );
         assert_eq!(reason(&withdrawal), Reason::Accepted);
     }
 
@@ -324,11 +332,32 @@ mod tests {
     #[test]
     fn cids_and_labels_that_no_record_has_are_unfit() {
         let last_bits_set = format!("{}v", &CID[..CID.len() - 1]);
-        for cid in ["hello", "x/y", "", "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG", &last_bits_set] {
-            assert_eq!(reason(&payload(cid, &["/skills/a"], &at(0))), Reason::Unfit, "{cid}");
+        for cid in [
+            "hello",
+            "x/y",
+            "",
+            "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG",
+            &last_bits_set,
+        ] {
+            assert_eq!(
+                reason(&payload(cid, &["/skills/a"], &at(0))),
+                Reason::Unfit,
+                "{cid}"
+            );
         }
-        for label in ["", "skills/a", "/records/a", "/skills/../records/x", "/skills/a\u{7}", "/skills"] {
-            assert_eq!(reason(&payload(CID, &["/skills/a", label], &at(0))), Reason::Unfit, "{label}");
+        for label in [
+            "",
+            "skills/a",
+            "/records/a",
+            "/skills/../records/x",
+            "/skills/a\u{7}",
+            "/skills",
+        ] {
+            assert_eq!(
+                reason(&payload(CID, &["/skills/a", label], &at(0))),
+                Reason::Unfit,
+                "{label}"
+            );
         }
     }
 
@@ -340,7 +369,11 @@ mod tests {
             (600, Reason::Accepted),
             (601, Reason::OutOfTime),
         ] {
-            assert_eq!(reason(&payload(CID, &["/skills/a"], &at(seconds))), expected, "{seconds}");
+            assert_eq!(
+                reason(&payload(CID, &["/skills/a"], &at(seconds))),
+                expected,
+                "{seconds}"
+            );
         }
         let (author, data) = (PeerId::random(), payload(CID, &["/skills/a"], &at(0)));
         let mut judge = Judge::new();
@@ -348,10 +381,20 @@ mod tests {
         assert_eq!(judge.verdict(&first).1, Reason::Accepted);
         // As long as its time would let it pass, it is remembered.
         for minutes in [1, 30, 59, 60] {
-            let later = Heard { received_at: NOON + minutes * 60 * SECOND, ..first };
-            assert_eq!(judge.verdict(&later), (Verdict::Ignore, Reason::Replay), "{minutes}");
+            let later = Heard {
+                received_at: NOON + minutes * 60 * SECOND,
+                ..first
+            };
+            assert_eq!(
+                judge.verdict(&later),
+                (Verdict::Ignore, Reason::Replay),
+                "{minutes}"
+            );
         }
-        let too_late = Heard { received_at: NOON + 61 * 60 * SECOND, ..first };
+        let too_late = Heard {
+            received_at: NOON + 61 * 60 * SECOND,
+            ..first
+        };
         assert_eq!(judge.verdict(&too_late).1, Reason::OutOfTime);
     }
 
@@ -359,12 +402,18 @@ mod tests {
     fn only_the_author_is_blamed() {
         let author = PeerId::random();
         let carried = heard(author, "nonsense");
-        let own = Heard { forwarder: author, ..carried };
+        let own = Heard {
+            forwarder: author,
+            ..carried
+        };
         let mut judge = Judge::new();
         assert_eq!(judge.verdict(&carried).0, Verdict::Ignore);
         assert_eq!(judge.verdict(&own).0, Verdict::Reject);
         let unfit = payload("hello", &["/skills/a"], &at(0));
-        let own = Heard { forwarder: author, ..heard(author, &unfit) };
+        let own = Heard {
+            forwarder: author,
+            ..heard(author, &unfit)
+        };
         assert_eq!(judge.verdict(&own), (Verdict::Ignore, Reason::Unfit));
     }
 
@@ -380,7 +429,10 @@ mod tests {
         assert_eq!(accepted, MAX_PER_AUTHOR);
         let data = payload(CID, &["/skills/a"], &at(0));
         assert_eq!(judge.verdict(&heard(quiet, &data)).1, Reason::Accepted);
-        let later = Heard { received_at: NOON + PERIOD, ..heard(loud, &data) };
+        let later = Heard {
+            received_at: NOON + PERIOD,
+            ..heard(loud, &data)
+        };
         assert_eq!(judge.verdict(&later).1, Reason::Accepted);
     }
 

@@ -23,8 +23,17 @@ impl Listing {
     /// The addresses that others can dial: of `announced` if there are any, else of `listening`. Those of every
     /// interface (`0.0.0.0`, `::`) name no host and are left out.
     #[must_use]
-    pub fn new(peer: PeerId, announced: &[Multiaddr], listening: &[Multiaddr], domain: Option<String>) -> Self {
-        let candidates = if announced.is_empty() { listening } else { announced };
+    pub fn new(
+        peer: PeerId,
+        announced: &[Multiaddr],
+        listening: &[Multiaddr],
+        domain: Option<String>,
+    ) -> Self {
+        let candidates = if announced.is_empty() {
+            listening
+        } else {
+            announced
+        };
         let mut addresses: Vec<Multiaddr> = candidates
             .iter()
             .filter(|address| names_a_host(address))
@@ -48,7 +57,9 @@ impl Listing {
 
     /// One zone file line per address.
     pub fn dns_lines(&self) -> impl Iterator<Item = String> + '_ {
-        self.addresses.iter().map(|address| dns_line(self.domain(), address))
+        self.addresses
+            .iter()
+            .map(|address| dns_line(self.domain(), address))
     }
 
     fn domain(&self) -> &str {
@@ -71,10 +82,14 @@ pub fn parse_domain(text: &str) -> Result<String, String> {
     let is_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            && label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
     };
     if name.len() > 240 || !name.split('.').all(is_label) {
-        return Err(format!("{text:?} is not a domain name; write it like boot.example.org"));
+        return Err(format!(
+            "{text:?} is not a domain name; write it like boot.example.org"
+        ));
     }
     Ok(name.to_owned())
 }
@@ -97,7 +112,12 @@ impl fmt::Display for Listing {
             for address in &self.addresses {
                 writeln!(f, "  {address}")?;
             }
-            writeln!(f, "\nDNS records, so that others can write /dnsaddr/{}/p2p/{}:", self.domain(), self.peer)?;
+            writeln!(
+                f,
+                "\nDNS records, so that others can write /dnsaddr/{}/p2p/{}:",
+                self.domain(),
+                self.peer
+            )?;
             for line in self.dns_lines() {
                 writeln!(f, "  {line}")?;
             }
@@ -125,7 +145,10 @@ mod tests {
 
     #[test]
     fn lines_are_ready_to_paste() {
-        let announced = addresses(&["/ip4/203.0.113.7/tcp/8999", "/dns4/boot.example.org/udp/8999/quic-v1"]);
+        let announced = addresses(&[
+            "/ip4/203.0.113.7/tcp/8999",
+            "/dns4/boot.example.org/udp/8999/quic-v1",
+        ]);
         let listing = Listing::new(
             PEER.parse().unwrap(),
             &announced,
@@ -133,20 +156,35 @@ mod tests {
             Some("example.org".to_owned()),
         );
         let lines: Vec<String> = listing.dns_lines().collect();
-        assert_eq!(lines, [
-            format!("_dnsaddr.example.org. TXT \"dnsaddr=/dns4/boot.example.org/udp/8999/quic-v1/p2p/{PEER}\""),
-            format!("_dnsaddr.example.org. TXT \"dnsaddr=/ip4/203.0.113.7/tcp/8999/p2p/{PEER}\""),
-        ]);
+        assert_eq!(
+            lines,
+            [
+                format!(
+                    "_dnsaddr.example.org. TXT \"dnsaddr=/dns4/boot.example.org/udp/8999/quic-v1/p2p/{PEER}\""
+                ),
+                format!("_dnsaddr.example.org. TXT \"dnsaddr=/ip4/203.0.113.7/tcp/8999/p2p/{PEER}\""),
+            ]
+        );
         assert!(!listing.to_string().contains("--announce"));
     }
 
     #[test]
     fn an_address_of_every_interface_is_no_address() {
-        let listening = addresses(&["/ip4/0.0.0.0/tcp/8999", "/ip6/::/tcp/8999", "/ip4/127.0.0.1/tcp/1"]);
+        let listening = addresses(&[
+            "/ip4/0.0.0.0/tcp/8999",
+            "/ip6/::/tcp/8999",
+            "/ip4/127.0.0.1/tcp/1",
+        ]);
         let listing = Listing::new(PEER.parse().unwrap(), &[], &listening, None);
-        assert_eq!(listing.addresses(), addresses(&[&format!("/ip4/127.0.0.1/tcp/1/p2p/{PEER}")]));
+        assert_eq!(
+            listing.addresses(),
+            addresses(&[&format!("/ip4/127.0.0.1/tcp/1/p2p/{PEER}")])
+        );
         let text = listing.to_string();
-        assert!(text.contains("--announce") && text.contains("_dnsaddr.<domain>. TXT"), "{text}");
+        assert!(
+            text.contains("--announce") && text.contains("_dnsaddr.<domain>. TXT"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -162,7 +200,10 @@ mod tests {
 
     #[test]
     fn domains_are_read() {
-        assert_eq!(parse_domain("boot.example.org."), Ok("boot.example.org".to_owned()));
+        assert_eq!(
+            parse_domain("boot.example.org."),
+            Ok("boot.example.org".to_owned())
+        );
         for text in ["", ".", "a b", "a..b", "a\"b", "ä.org"] {
             assert!(parse_domain(text).is_err(), "{text}");
         }

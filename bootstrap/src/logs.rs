@@ -190,7 +190,12 @@ mod tests {
             .with_writer(move || memory.clone())
             .finish();
         tracing::subscriber::with_default(logger, || {
-            tracing::info!(component = "network", n = -3, odd = "a \"b\"\n\u{1b}", "peer connected");
+            tracing::info!(
+                component = "network",
+                n = -3,
+                odd = "a \"b\"\n\u{1b}",
+                "peer connected"
+            );
         });
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -200,7 +205,10 @@ mod tests {
     fn json_lines_hold_both_names_and_every_fact() {
         let line = line(Format::Json);
         let value: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((&value["msg"], &value["message"]), (&"peer connected".into(), &"peer connected".into()));
+        assert_eq!(
+            (&value["msg"], &value["message"]),
+            (&"peer connected".into(), &"peer connected".into())
+        );
         assert_eq!(value["time"], value["timestamp"]);
         assert_eq!(value["component"], "network");
         assert_eq!(value["odd"], "a \"b\"\n\u{1b}");
@@ -210,7 +218,8 @@ mod tests {
     #[test]
     fn text_lines_quote_what_needs_it() {
         let line = line(Format::Text);
-        let expected = " level=INFO msg=\"peer connected\" component=network n=-3 odd=\"a \\\"b\\\"\\n\\u{1b}\"\n";
+        let expected =
+            " level=INFO msg=\"peer connected\" component=network n=-3 odd=\"a \\\"b\\\"\\n\\u{1b}\"\n";
         assert!(line.starts_with("time=2") && line.ends_with(expected), "{line}");
     }
 }

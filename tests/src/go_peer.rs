@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::program::binary;
+use crate::program::profile_dir;
 use crate::repository;
 use crate::wait::within;
 
@@ -52,11 +52,7 @@ pub fn available() -> Option<PathBuf> {
 
 fn built() -> Result<PathBuf, String> {
     let source = repository().join("tests/interop/goplay");
-    let target = binary()
-        .parent()
-        .and_then(Path::parent)
-        .map(Path::to_owned)
-        .ok_or("the target folder is not known")?;
+    let target = profile_dir();
     let program = target.join(format!("goplay-{}", content_name(&source)?));
     if program.is_file() {
         return Ok(program);

@@ -16,37 +16,50 @@ use crate::wait::{eventually, within};
 /// The `dirnode` binary beside the test, built from what is checked out.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("the test knows itself");
-        let profile_dir = test
-            .parent()
-            .and_then(Path::parent)
-            .expect("tests lie in target/PROFILE/deps")
-            .to_owned();
-        let target = profile_dir.parent().expect("a profile lies in the target folder");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "dirnode-server",
-                "--bin",
-                "dirnode",
-                "--target-dir",
-            ])
-            .arg(target);
-        if profile_dir.ends_with("release") {
-            build.arg("--release");
-        }
-        let status = build
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "the binary does not build");
-        profile_dir.join("dirnode")
-    })
+    BINARY.get_or_init(|| built("dirnode-server", "dirnode"))
+}
+
+/// The `dirnode-bootstrap` binary beside the test, built from what is checked out.
+pub fn bootstrap_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("dirnode-bootstrap", "dirnode-bootstrap"))
+}
+
+/// The folder of the profile that the tests were built in, below the target folder.
+#[must_use]
+pub fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows itself");
+    test.parent()
+        .and_then(Path::parent)
+        .expect("tests lie in target/PROFILE/deps")
+        .to_owned()
+}
+
+fn built(package: &str, name: &str) -> PathBuf {
+    let profile_dir = profile_dir();
+    let target = profile_dir.parent().expect("a profile lies in the target folder");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            package,
+            "--bin",
+            name,
+            "--target-dir",
+        ])
+        .arg(target);
+    if profile_dir.ends_with("release") {
+        build.arg("--release");
+    }
+    let status = build
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the binary does not build");
+    profile_dir.join(name)
 }
 
 /// A command of the binary that knows nothing of the caller's settings.

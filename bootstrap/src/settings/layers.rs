@@ -34,7 +34,11 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the configuration has {} fault(s):", self.0.len())?;
         for fault in &self.0 {
-            write!(f, "\n - {} (from {}): {}", fault.path, fault.source, fault.problem)?;
+            write!(
+                f,
+                "\n - {} (from {}): {}",
+                fault.path, fault.source, fault.problem
+            )?;
         }
         Ok(())
     }
@@ -106,7 +110,11 @@ fn flatten(prefix: &str, tree: &Value, into: &mut BTreeMap<String, Value>) {
         Value::Object(members) if !members.is_empty() => {
             for (key, value) in members {
                 let key = key.to_lowercase();
-                let path = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+                let path = if prefix.is_empty() {
+                    key
+                } else {
+                    format!("{prefix}.{key}")
+                };
                 flatten(&path, value, into);
             }
         }
@@ -353,16 +361,21 @@ mod tests {
     use super::*;
 
     fn layers(yaml: &str, env: &[(&str, &str)]) -> Layers {
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let env = env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Layers::default().file("test.yml", yaml).unwrap().env(env)
     }
 
     #[test]
     fn flags_win_over_variables_and_these_over_the_file() {
-        let layers = layers("A: {b: file, c: file, d: file}", &[
-            ("DIRECTORY_SERVER_A_B", "variable"),
-            ("DIRECTORY_SERVER_A_C", "variable"),
-        ])
+        let layers = layers(
+            "A: {b: file, c: file, d: file}",
+            &[
+                ("DIRECTORY_SERVER_A_B", "variable"),
+                ("DIRECTORY_SERVER_A_C", "variable"),
+            ],
+        )
         .flag("a.b", Some("flag".to_owned()));
         let mut reader = Reader::new(&layers);
         let texts = ["a.b", "a.c", "a.d", "a.e"].map(|path| reader.text(path, "default"));
@@ -371,8 +384,18 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_writes_them() {
-        for (text, millis) in [("1h30m", 5_400_000), ("250ms", 250), ("1.5s", 1500), ("1000000", 1), ("", 0)] {
-            assert_eq!(duration(text).map(|found| found.as_millis()), Ok(millis), "{text}");
+        for (text, millis) in [
+            ("1h30m", 5_400_000),
+            ("250ms", 250),
+            ("1.5s", 1500),
+            ("1000000", 1),
+            ("", 0),
+        ] {
+            assert_eq!(
+                duration(text).map(|found| found.as_millis()),
+                Ok(millis),
+                "{text}"
+            );
         }
         for text in ["x", "5 minutes", "-3s", "s", "1d", "1e400h"] {
             assert!(duration(text).is_err(), "{text}");
@@ -381,11 +404,14 @@ mod tests {
 
     #[test]
     fn lists_come_as_lists_or_with_commas() {
-        let layers = layers("a: [x, y]\nb: 'x, y'", &[("DIRECTORY_SERVER_C", "x,y"), ("DIRECTORY_SERVER_D", "")]);
+        let layers = layers(
+            "a: [one, two]\nb: 'one, two'",
+            &[("DIRECTORY_SERVER_C", "one,two"), ("DIRECTORY_SERVER_D", "")],
+        );
         let mut reader = Reader::new(&layers);
         for path in ["a", "b", "c"] {
             let list = reader.list(path, Vec::new(), |text| Ok(text.to_owned()));
-            assert_eq!(list, ["x", "y"], "{path}");
+            assert_eq!(list, ["one", "two"], "{path}");
         }
         let blanked = reader.list("d", vec!["default".to_owned()], |text| Ok(text.to_owned()));
         assert!(blanked.is_empty(), "an empty variable blanks the value");
@@ -393,9 +419,15 @@ mod tests {
 
     #[test]
     fn keys_that_nobody_asked_for_are_sorted_by_who_knows_them() {
-        let layers = layers("authn: {mode: x509}\nlisten_adress: x", &[("DIRECTORY_SERVER_AUTHZ_ENABLED", "true")]);
+        let layers = layers(
+            "authn: {mode: x509}\nlisten_adress: x",
+            &[("DIRECTORY_SERVER_AUTHZ_ENABLED", "true")],
+        );
         let remarks = Reader::new(&layers).finish(&["authn", "authz"]).unwrap();
         assert_eq!(remarks.unknown, ["listen_adress"]);
-        assert_eq!(remarks.without_effect, ["authn.mode", "DIRECTORY_SERVER_AUTHZ_ENABLED"]);
+        assert_eq!(
+            remarks.without_effect,
+            ["authn.mode", "DIRECTORY_SERVER_AUTHZ_ENABLED"]
+        );
     }
 }

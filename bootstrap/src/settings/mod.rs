@@ -101,7 +101,8 @@ fn network(keys: &mut Reader<'_>, data_dir: &std::path::Path) -> Config {
     if config.listen.is_empty() {
         keys.fault(
             "routing.listen_address",
-            "empty, so nobody could join through this node; remove the key for /ip4/0.0.0.0/tcp/8999".to_owned(),
+            "empty, so nobody could join through this node; remove the key for /ip4/0.0.0.0/tcp/8999"
+                .to_owned(),
         );
     }
     if config.low_water > config.high_water {
@@ -155,7 +156,9 @@ fn address(keys: &mut Reader<'_>, key: &str, default: &str) -> Option<String> {
     if address.is_empty() {
         return None;
     }
-    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let port = address
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse::<u16>().ok());
     if port.is_none() {
         let problem = format!("{address:?} is not host:port; write it like 0.0.0.0:9090 or localhost:9090");
         keys.fault(key, problem);
@@ -182,7 +185,9 @@ mod tests {
     use super::*;
 
     fn read(yaml: &str, env: &[(&str, &str)]) -> Result<(Settings, Remarks), Faults> {
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let env = env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let layers = Layers::default().file("test.yml", yaml).unwrap().env(env);
         Settings::read(&layers, PathBuf::from("/data"))
     }
@@ -195,7 +200,10 @@ mod tests {
         assert_eq!(settings.network.listen[0].to_string(), "/ip4/0.0.0.0/tcp/8999");
         assert_eq!(settings.network.role(), dirnode_network::Role::Bootstrap);
         assert_eq!(settings.key_path, PathBuf::from("/data/identity.pem"));
-        assert_eq!(settings.network.providers_path, Some(PathBuf::from("/data/providers.log")));
+        assert_eq!(
+            settings.network.providers_path,
+            Some(PathBuf::from("/data/providers.log"))
+        );
         assert_eq!(settings.metrics_address.as_deref(), Some(":9090"));
         assert_eq!(remarks, Remarks::default());
         settings.network.check().unwrap();

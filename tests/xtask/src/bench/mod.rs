@@ -3,6 +3,7 @@
 //! Rates depend on the machine and on what else it does; the claims are ratios between rates that were measured in turn
 //! within minutes. The generator of the load shares the cores with the node, as the floor's does not.
 
+mod bootstrap;
 pub mod echo;
 mod load;
 mod machine;
@@ -40,6 +41,11 @@ enum What {
         cargo xtask bench search --write-doc --check"
     )]
     Search(SearchArgs),
+    /// Size of the bootstrap node, on disk and in memory
+    #[command(after_help = "Examples:\n  \
+        cargo xtask bench bootstrap\n  \
+        cargo xtask bench bootstrap --check")]
+    Bootstrap(bootstrap::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -105,9 +111,14 @@ impl Drop for Scratch {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if let What::Bootstrap(args) = &args.what {
+        // It measures another program, and no load.
+        return bootstrap::run(args);
+    }
     let binary = shell::build_node(false)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match &args.what {
+        What::Bootstrap(_) => Ok(()),
         What::Store(args) => {
             let dir = folder(args.dir.as_ref())?;
             let report = runtime.block_on(store::measure(args, &binary, &dir))?;
