@@ -426,7 +426,7 @@ async fn referrers(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
         record_cid: Some(cid.to_string()),
         annotations: BTreeMap::from([("by".to_owned(), "us".to_owned())]),
         created_at: "2026-08-21T14:39:57Z".to_owned(),
-        data: Some(read_struct(br#"{"signature":"c2ln","deep":{"list":[1,"two",null,true]}}"#).unwrap()),
+        data: read_struct(br#"{"signature":"c2ln","deep":{"list":[1,"two",null,true]}}"#).unwrap(),
         referrer_ref: None,
     };
     let ours = node.shelf.attach(cid, referrer);
@@ -464,7 +464,7 @@ async fn referrers(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
     assert_eq!(fetched.kind, KIND);
     assert_eq!(
         fetched.data,
-        Some(read_struct(br#"{"text":"hello","n":[1,null]}"#).unwrap())
+        read_struct(br#"{"text":"hello","n":[1,null]}"#).unwrap()
     );
     matrix.holds(pair, "referrers", "both ways");
 }

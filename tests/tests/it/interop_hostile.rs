@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use dirnode_network::Config;
 use dirnode_record::RecordCid;
 use dirnode_tests::go_peer::{End, GoPeer, Options, Raw};
 use dirnode_tests::wait::eventually;
@@ -128,7 +127,7 @@ async fn interop_malformed_bytes_on_every_protocol_hurt_nobody() {
     ) else {
         return;
     };
-    let node = Node::start(Config { ..Node::config() });
+    let node = Node::start(Node::config());
     let address = node.address("tcp").await;
     let cid = node.shelf.put(br#"{"name":"a"}"#, &[]);
     for go in [&good, &bad] {
@@ -147,7 +146,7 @@ async fn interop_malformed_bytes_on_every_protocol_hurt_nobody() {
         ("", broken_negotiations()),
     ];
     for (protocol, cases) in protocols {
-        for (index, (name, data)) in cases.iter().enumerate() {
+        for (index, (_, data)) in cases.iter().enumerate() {
             let raw = Raw {
                 protocol: (!protocol.is_empty()).then_some(protocol),
                 data,
