@@ -137,7 +137,6 @@ pub struct Node {
     pub handle: NetworkHandle,
     pub shelf: Arc<Shelf>,
     events: Arc<Mutex<Vec<NetworkEvent>>>,
-    registry: Arc<Mutex<Registry>>,
 }
 
 impl Node {
@@ -181,7 +180,6 @@ impl Node {
             handle: network.handle,
             shelf,
             events,
-            registry: Arc::new(Mutex::new(registry)),
         }
     }
 
@@ -246,16 +244,6 @@ impl Node {
             fits(&view).ok_or_else(|| format!("{view:?}"))
         })
         .await
-    }
-
-    /// A figure of the metrics page: the sum of all samples whose line starts with `name`.
-    pub fn figure(&self, name: &str) -> f64 {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry.lock().unwrap()).unwrap();
-        text.lines()
-            .filter(|line| line.starts_with(name))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
     }
 }
 

@@ -510,8 +510,8 @@ async fn vectors_p2p_live_rpc_server() {
                 continue;
             };
             let annotations: Vec<(String, String)> = annotations
-                .iter()
-                .map(|(key, _)| {
+                .keys()
+                .map(|key| {
                     let key = String::from_utf8_lossy(key).into_owned();
                     let value = body.get("Annotations").unwrap().text(&key);
                     (key, value)
