@@ -3,11 +3,13 @@
 //! Every method ends: with an answer, an error of the question, or [`NetworkError::Closed`] when the task is gone.
 //! Work that moves bytes (fetching, sending a sweep) runs in the caller's task on a stream that the swarm opened.
 
+#[cfg(feature = "records")]
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+#[cfg(feature = "records")]
 use dirnode_record::{RecordCid, Referrer};
 use libp2p::swarm::Stream;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
@@ -20,6 +22,7 @@ use crate::config::{
 };
 use crate::error::NetworkError;
 use crate::event::{AnnouncementToken, NetworkEvent, Verdict};
+#[cfg(feature = "records")]
 use crate::library::{Pulled, ReferrerDescriptor, ReferrerList};
 use crate::metrics::Metrics;
 use crate::rpc::client;
@@ -259,6 +262,7 @@ impl NetworkHandle {
     /// # Errors
     /// [`NetworkError::Remote`] with the peer's own status; [`NetworkError::BadReply`] when it answers for another CID;
     /// the errors of connecting; [`NetworkError::Timeout`].
+    #[cfg(feature = "records")]
     pub async fn lookup(
         &self,
         peer: PeerId,
@@ -272,6 +276,7 @@ impl NetworkHandle {
     ///
     /// # Errors
     /// As [`NetworkHandle::lookup`].
+    #[cfg(feature = "records")]
     pub async fn pull(&self, peer: PeerId, cid: RecordCid) -> Result<Pulled, NetworkError> {
         self.call("Pull", peer, |stream| client::pull(peer, stream, cid))
             .await
@@ -281,6 +286,7 @@ impl NetworkHandle {
     ///
     /// # Errors
     /// As [`NetworkHandle::lookup`].
+    #[cfg(feature = "records")]
     pub async fn list_referrers(&self, peer: PeerId, cid: RecordCid) -> Result<ReferrerList, NetworkError> {
         self.call("ListReferrers", peer, |stream| {
             client::list_referrers(peer, stream, cid)
@@ -292,6 +298,7 @@ impl NetworkHandle {
     ///
     /// # Errors
     /// As [`NetworkHandle::lookup`].
+    #[cfg(feature = "records")]
     pub async fn pull_referrer(
         &self,
         peer: PeerId,
@@ -381,6 +388,7 @@ impl NetworkHandle {
     }
 
     /// One RPC call under its deadline, counted.
+    #[cfg(feature = "records")]
     async fn call<T, F>(
         &self,
         method: &'static str,

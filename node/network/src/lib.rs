@@ -5,6 +5,18 @@
 //!
 //! Start with [`Network::start`]; ask through [`NetworkHandle`]; listen to [`NetworkEvent`]. Records, verdicts and
 //! policy come from outside: through [`Library`], [`NetworkHandle::report`] and [`NetworkHandle::score`].
+//!
+//! Feature `records`, on by default: serving and fetching records. Without it the crate knows no record and depends on
+//! none; a [`Library`] then has only the catch-up exchange.
+#![cfg_attr(
+    not(feature = "records"),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "what serves records stays in place when nobody calls it"
+    )
+)]
 
 mod actor;
 mod behaviour;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+#[cfg(feature = "records")]
 use dirnode_record::{RecordCid, Referrer};
 use futures_util::future::BoxFuture;
 use libp2p::PeerId;
@@ -29,6 +30,7 @@ pub struct Pulled {
 /// becomes an `Internal` answer. Whether this peer may have that record is decided behind this trait.
 pub trait Library: Send + Sync + 'static {
     /// Whether the record is here; the annotations of its manifest.
+    #[cfg(feature = "records")]
     fn lookup(
         &self,
         peer: PeerId,
@@ -36,9 +38,11 @@ pub trait Library: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<BTreeMap<String, String>, LibraryError>>;
 
     /// The record itself.
+    #[cfg(feature = "records")]
     fn pull(&self, peer: PeerId, cid: RecordCid) -> BoxFuture<'static, Result<Pulled, LibraryError>>;
 
     /// What refers to the record.
+    #[cfg(feature = "records")]
     fn list_referrers(
         &self,
         peer: PeerId,
@@ -46,6 +50,7 @@ pub trait Library: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<ReferrerList, LibraryError>>;
 
     /// One referrer of the record.
+    #[cfg(feature = "records")]
     fn pull_referrer(
         &self,
         peer: PeerId,

@@ -3,22 +3,30 @@
 //! The write side stays open until the answer is read: a peer of the reference takes a half-close for a caller that
 //! has left, and answers wrongly. Deadlines are the caller's ([`crate::NetworkHandle`]).
 
+#[cfg(feature = "records")]
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+#[cfg(feature = "records")]
 use dirnode_record::{RecordCid, Referrer};
 use futures_util::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::PeerId;
 use libp2p::swarm::Stream;
 use tokio::time::Instant;
 
-use super::frame::{self, read_some};
+use super::frame;
+#[cfg(feature = "records")]
+use super::frame::read_some;
 use crate::error::NetworkError;
+#[cfg(feature = "records")]
 use crate::library::{Pulled, ReferrerDescriptor, ReferrerList};
+#[cfg(feature = "records")]
 use crate::wire::msgpack::Progress;
+#[cfg(feature = "records")]
 use crate::wire::rpc::{Call, ClientError, Reply, ReplyScanner, encode_call, read_reply};
 
+#[cfg(feature = "records")]
 /// Bytes of a reply asked for at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -72,6 +80,7 @@ pub(crate) async fn catch_up(
     })
 }
 
+#[cfg(feature = "records")]
 /// Writes a call and reads its reply, as many bytes as belong to it and no more.
 async fn call<S>(peer: PeerId, mut stream: S, call: &Call) -> Result<Reply, NetworkError>
 where
@@ -122,6 +131,7 @@ where
     })
 }
 
+#[cfg(feature = "records")]
 /// A reply of another method than the one called, which the codec rules out.
 fn other_method<T>(peer: PeerId) -> Result<T, NetworkError> {
     Err(NetworkError::BadReply {
@@ -130,6 +140,7 @@ fn other_method<T>(peer: PeerId) -> Result<T, NetworkError> {
     })
 }
 
+#[cfg(feature = "records")]
 pub(crate) async fn lookup(
     peer: PeerId,
     stream: Stream,
@@ -142,6 +153,7 @@ pub(crate) async fn lookup(
     }
 }
 
+#[cfg(feature = "records")]
 pub(crate) async fn pull(peer: PeerId, stream: Stream, cid: RecordCid) -> Result<Pulled, NetworkError> {
     let cid = cid.to_string();
     match call(peer, stream, &Call::Pull { cid }).await? {
@@ -153,6 +165,7 @@ pub(crate) async fn pull(peer: PeerId, stream: Stream, cid: RecordCid) -> Result
     }
 }
 
+#[cfg(feature = "records")]
 pub(crate) async fn list_referrers(
     peer: PeerId,
     stream: Stream,
@@ -165,6 +178,7 @@ pub(crate) async fn list_referrers(
     }
 }
 
+#[cfg(feature = "records")]
 pub(crate) async fn pull_referrer(
     peer: PeerId,
     stream: Stream,

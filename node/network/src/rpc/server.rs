@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+#[cfg(feature = "records")]
 use dirnode_record::RecordCid;
 use futures_util::{AsyncRead, AsyncWriteExt as _, FutureExt as _};
 use libp2p::PeerId;
@@ -21,7 +22,9 @@ use crate::library::{Library, LibraryError, RpcCode};
 use crate::metrics::Metrics;
 use crate::runtime::Runtime;
 use crate::streams::Opened;
+#[cfg(feature = "records")]
 use crate::wire::msgpack::Progress;
+#[cfg(feature = "records")]
 use crate::wire::rpc::{
     Call, Method, PulledRecord, Reading, RecordMeta, Reply, RequestScanner, encode_answer, read_request,
 };
@@ -152,11 +155,13 @@ impl Server {
         if protocol == CATCH_UP_PROTOCOL {
             self.serve_catch_up(peer, stream, place.serving).await;
         } else {
+            #[cfg(feature = "records")]
             self.serve_call(peer, stream, place.serving).await;
         }
     }
 
     /// One call of the record RPC (p2p-wire §5.1).
+    #[cfg(feature = "records")]
     async fn serve_call(&self, peer: PeerId, mut stream: Stream, serving: bool) {
         let reading = match timeout(self.limits.read_timeout, read_call(&mut stream)).await {
             Ok(Ok(reading)) => reading,
@@ -202,6 +207,7 @@ impl Server {
     }
 
     /// Asks the library.
+    #[cfg(feature = "records")]
     async fn answer(&self, peer: PeerId, call: Call) -> Result<Reply, LibraryError> {
         let Some(cid) = RecordCid::parse(call.cid()) else {
             return Err(LibraryError::new(
@@ -307,6 +313,7 @@ impl Server {
 
 /// Reads a call, as many bytes as belong to it and no more: what follows may be the caller's way to show that it is
 /// still there.
+#[cfg(feature = "records")]
 async fn read_call(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Reading> {
     let mut scanner = RequestScanner::new();
     let mut buffer = Vec::new();

@@ -16,17 +16,24 @@
 //! | PullReferrerRequest | map `RecordRef`, `Referrer` = map `Cid`, `Type`, or nil |
 //! | PullReferrerResponse | map `Referrer` = see [`referrer`](self), or nil |
 
+#[cfg(feature = "records")]
 mod client;
+#[cfg(feature = "records")]
 mod referrer;
+#[cfg(feature = "records")]
 mod server;
 mod status;
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "records")]
 use dirnode_record::Referrer;
 
+#[cfg(feature = "records")]
 pub use client::{ClientError, ReplyScanner, encode_call, read_reply};
+#[cfg(feature = "records")]
 pub use referrer::{MAX_REFERRER_DEPTH, MAX_REFERRER_VALUES};
+#[cfg(feature = "records")]
 pub use server::{Reading, RequestScanner, Served, encode_answer, encode_fault, read_request, serve};
 pub use status::{Code, Status};
 
@@ -221,6 +228,7 @@ pub struct ReferrerList {
 }
 
 /// The answer to a [`Call`] that went well.
+#[cfg(feature = "records")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     /// To [`Call::Lookup`].
@@ -233,6 +241,7 @@ pub enum Reply {
     PullReferrer(Option<Box<Referrer>>),
 }
 
+#[cfg(feature = "records")]
 impl Reply {
     /// What stands in the body beside an error: everything zero.
     fn zero(method: Method) -> Self {
