@@ -189,6 +189,7 @@ pub struct GoPeer {
     next_tag: AtomicU64,
     id: String,
     dial: Vec<String>,
+    gossips: bool,
 }
 
 /// A provider as the DHT gives it.
@@ -284,6 +285,7 @@ impl GoPeer {
             next_tag: AtomicU64::new(1),
             id: String::new(),
             dial: Vec::new(),
+            gossips: !options.args.iter().any(|arg| arg == "-no-gossip"),
         };
         let ready = peer
             .event_within("ready", READY_WITHIN, |event| Some(event.clone()))
@@ -481,6 +483,18 @@ impl GoPeer {
     pub async fn serve_referrer(&self, cid: &str, kind: &str, data: &Json) -> String {
         let fields = json!({ "cid": cid, "type": kind, "json": data });
         text(&self.must("serve_referrer", fields).await, "referrer_cid")
+    }
+
+    /// Whether it takes part in gossip.
+    #[must_use]
+    pub fn speaks_gossip(&self) -> bool {
+        self.gossips
+    }
+
+    /// From now on takes streams of a protocol and never says anything on them.
+    pub async fn stand_still_on(&self, protocol: &str) {
+        let fields = json!({"protocol": protocol, "hang": true});
+        self.must("handle_raw", fields).await;
     }
 
     /// Writes bytes on a fresh stream and gives back what came.

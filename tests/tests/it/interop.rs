@@ -458,7 +458,7 @@ async fn referrers(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
         kind: KIND.to_owned(),
     };
     let list = node.handle.list_referrers(peer, record).await.unwrap();
-    assert_eq!(list.referrers, [wanted.clone()]);
+    assert_eq!(list.referrers, std::slice::from_ref(&wanted));
     assert!(!list.truncated);
     let fetched = node.handle.pull_referrer(peer, record, wanted).await.unwrap();
     assert_eq!(fetched.kind, KIND);

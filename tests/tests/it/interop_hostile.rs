@@ -130,6 +130,9 @@ async fn interop_malformed_bytes_on_every_protocol_hurt_nobody() {
     let node = Node::start(Node::config());
     let address = node.address("tcp").await;
     let cid = node.shelf.put(br#"{"name":"a"}"#, &[]);
+    for name in ["/meshsub/1.1.0", "/meshsub/1.3.0"] {
+        bad.stand_still_on(name).await;
+    }
     for go in [&good, &bad] {
         go.connect(&address).await.unwrap();
         node.peer(go.id(), |view| view.in_table.then_some(())).await;
@@ -156,11 +159,16 @@ async fn interop_malformed_bytes_on_every_protocol_hurt_nobody() {
                 quiet: Some(Duration::from_millis(150)),
                 ..Raw::default()
             };
-            let answer = bad.raw(&node.id(), raw).await;
-            // A peer that was told to go may have to come back; it is let in.
-            if answer.is_err() {
-                eventually(SOON, || async { bad.connect(&address).await }).await;
-            }
+            // A peer that was told to go may have to come back; it is let in, and says what it wanted to say.
+            eventually(SOON, || async {
+                let answer = bad.raw(&node.id(), raw.clone()).await;
+                if answer.is_err() {
+                    bad.disconnect(&node.id()).await;
+                    bad.connect(&address).await?;
+                }
+                answer
+            })
+            .await;
             tried += 1;
         }
         let what = if protocol.is_empty() {

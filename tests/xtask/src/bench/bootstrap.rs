@@ -48,7 +48,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Ok(text.contains("/quic-v1") && text.contains("/tcp/"))
     })?;
     if !listens {
-        bail!("the bootstrap node does not listen: {}", std::fs::read_to_string(&log)?);
+        bail!(
+            "the bootstrap node does not listen: {}",
+            std::fs::read_to_string(&log)?
+        );
     }
     machine::wait_until_quiet(node.0.id());
     let resident_bytes = machine::resident_bytes(node.0.id());

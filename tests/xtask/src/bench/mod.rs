@@ -111,15 +111,10 @@ impl Drop for Scratch {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    if let What::Bootstrap(args) = &args.what {
-        // It measures another program, and no load.
-        return bootstrap::run(args);
-    }
-    let binary = shell::build_node(false)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match &args.what {
-        What::Bootstrap(_) => Ok(()),
+        What::Bootstrap(args) => bootstrap::run(args),
         What::Store(args) => {
+            let (binary, runtime) = prepare()?;
             let dir = folder(args.dir.as_ref())?;
             let report = runtime.block_on(store::measure(args, &binary, &dir))?;
             let text = report.markdown();
@@ -130,6 +125,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             if args.check { report.check() } else { Ok(()) }
         }
         What::Search(args) => {
+            let (binary, runtime) = prepare()?;
             let dir = folder(args.dir.as_ref())?;
             let report = runtime.block_on(search::measure(args, &binary, &dir))?;
             let text = report.markdown();
@@ -140,6 +136,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             if args.check { report.check() } else { Ok(()) }
         }
     }
+}
+
+/// The node under load, and what the load runs on.
+fn prepare() -> anyhow::Result<(PathBuf, tokio::runtime::Runtime)> {
+    let binary = shell::build_node(false)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok((binary, runtime))
 }
 
 fn folder(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
