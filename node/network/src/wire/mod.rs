@@ -4,21 +4,26 @@
 //! not recurse deeper than a named limit, and says what is wrong in an error of its own. Holds no state. Follows
 //! p2p-wire §1.6, §1.7, §2, §4, §5 and §6.2.
 
+#[cfg(feature = "records")]
 pub mod announcement;
 pub mod endpoint;
+#[cfg(feature = "records")]
 #[doc(hidden)]
 pub mod fuzz;
 mod go_text;
 pub mod gossip;
 pub mod identify;
 pub mod json;
+#[cfg(feature = "records")]
 pub mod kad;
+#[cfg(feature = "records")]
 pub mod label_key;
 pub mod msgpack;
 pub mod protobuf;
 pub mod rpc;
 pub mod timestamp;
 
+#[cfg(feature = "records")]
 pub use announcement::Announcement;
 pub use endpoint::{Endpoint, EndpointKind, RawAddr};
 pub use timestamp::Timestamp;
