@@ -12,6 +12,7 @@
 //! | closerPeers, providerPeers | 8, 9 | id 1, addrs 2 (repeated), connection 3 |
 //! | clusterLevelRaw | 10 | number; ignored |
 
+#[cfg(feature = "records")]
 use dirnode_record::RecordCid;
 use libp2p::PeerId;
 use sha2::{Digest, Sha256};
@@ -292,6 +293,7 @@ pub enum Refusal {
     Unknown(u64),
 }
 
+#[cfg(feature = "records")]
 /// What a request deserves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -309,6 +311,7 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
+#[cfg(feature = "records")]
 /// Judges a request of `sender`.
 ///
 /// PUT_VALUE is always refused and GET_VALUE answered without a value: the network has no use for either, and open to
@@ -357,12 +360,14 @@ pub fn judge_frame(stream: &[u8], sender: &PeerId) -> Option<Verdict> {
     }
 }
 
+#[cfg(feature = "records")]
 /// The key under which providers of the record are kept: the sha2-256 multihash, 34 bytes.
 #[must_use]
 pub fn provider_key(cid: &RecordCid) -> [u8; 34] {
     cid.multihash()
 }
 
+#[cfg(feature = "records")]
 /// The record whose providers are kept under `key`: `None` for keys of another hash or form, and for the rendezvous.
 #[must_use]
 pub fn record_of_key(key: &[u8]) -> Option<RecordCid> {

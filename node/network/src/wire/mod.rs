@@ -14,7 +14,6 @@ mod go_text;
 pub mod gossip;
 pub mod identify;
 pub mod json;
-#[cfg(feature = "records")]
 pub mod kad;
 #[cfg(feature = "records")]
 pub mod label_key;
