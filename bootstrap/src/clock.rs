@@ -40,6 +40,6 @@ where
 pub fn runtime() -> Runtime {
     Runtime {
         clock: Arc::new(|| i64::try_from(since_epoch().as_nanos()).unwrap_or(i64::MAX)),
-        spawn: Arc::new(|name, task| spawn(name, task)),
+        spawn: Arc::new(spawn),
     }
 }

@@ -147,7 +147,7 @@ impl Judge {
             Err(reason) => return reason,
         };
         let age = message.received_at.saturating_sub(timestamp);
-        if age > MAX_AGE || age < -MAX_AHEAD {
+        if !(-MAX_AHEAD..=MAX_AGE).contains(&age) {
             return Reason::OutOfTime;
         }
         let mut hasher = self.hasher.build_hasher();

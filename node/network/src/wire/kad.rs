@@ -202,6 +202,7 @@ impl Message {
         }
     }
 
+    #[cfg(feature = "records")]
     /// The ADD_PROVIDER by which `provider` says that it has the record `cid`. Addresses are raw, ordinary and private
     /// ones alike; a reference node refuses a message without any.
     #[must_use]
@@ -347,6 +348,7 @@ pub fn judge(message: &Message, sender: &PeerId) -> Verdict {
     }
 }
 
+#[cfg(feature = "records")]
 /// As [`judge`], from the bytes on the stream. `None` while the frame is not complete.
 #[must_use]
 pub fn judge_frame(stream: &[u8], sender: &PeerId) -> Option<Verdict> {
