@@ -15,7 +15,7 @@ use crate::catchup::Reply;
 use crate::catchup::answer::Answerer;
 use crate::catchup::exchange::Asker;
 use crate::claims::{Claim, Claims};
-use crate::config::Config;
+use crate::config::{Config, DOUBT_PAUSE, MAX_DOUBT_TRIES, SIGHTING_GRACE};
 use crate::counters::Counters;
 use crate::cx::Cx;
 use crate::fetch::{Fetcher, Verifier, Why};
@@ -229,7 +229,7 @@ impl Brain {
             }
             Input::ProviderSeen { cid, peer } => {
                 if hearing.sighted(&cid, &peer, cx) == Next::Fetch {
-                    fetcher.want(cid, &peer, Why::Unlabelled, false, cx);
+                    fetcher.want_later(cid, &peer, Why::Unlabelled, SIGHTING_GRACE, cx);
                 }
                 if !hearing.speakers.is_muted(&peer, now) {
                     autosync.offer(cid, &peer, config, cx);
@@ -285,6 +285,14 @@ impl Brain {
             while let Some((cid, peer)) = verifier.next(cx, |cx| claims.some_unverified(cx.rng)) {
                 cx.counters.verifications += 1;
                 fetcher.want(cid, &peer, Why::Verify, false, cx);
+            }
+        }
+        while let Some((cid, peer, why)) = fetcher.ripe(now) {
+            let known = hearing.is_known(&cid, &peer);
+            match why {
+                Why::Doubt { .. } => fetcher.want(cid, &peer, why, true, cx),
+                Why::Unlabelled | Why::Verify if !known => fetcher.want(cid, &peer, why, false, cx),
+                Why::Unlabelled | Why::Verify => {}
             }
         }
         fetcher.pump(cx);
@@ -387,8 +395,32 @@ fn fetch_failed(
         return;
     };
     hearing.not_fetched(&flight.cid, &flight.peer, reason, cx);
-    if let (Why::Doubt { timestamp, .. }, Failure::NotFound) = (flight.why, reason) {
-        hearing.doubt_confirmed(flight.cid, &flight.peer, timestamp, config, cx);
+    let Why::Doubt {
+        relay,
+        timestamp,
+        tries,
+    } = flight.why
+    else {
+        return;
+    };
+    match reason {
+        Failure::NotFound => hearing.doubt_confirmed(flight.cid, &flight.peer, timestamp, config, cx),
+        Failure::Mismatch | Failure::Invalid | Failure::Denied => {}
+        _ if tries < MAX_DOUBT_TRIES => {
+            let why = Why::Doubt {
+                relay,
+                timestamp,
+                tries: tries + 1,
+            };
+            fetcher.want_later(
+                flight.cid,
+                &flight.peer,
+                why,
+                DOUBT_PAUSE.saturating_mul(1 << tries.min(8)),
+                cx,
+            );
+        }
+        _ => {}
     }
 }
 
@@ -412,7 +444,17 @@ fn caught_up(
             Told::Unlabelled => fetcher.want(cid, &author, Why::Unlabelled, false, cx),
             Told::Doubt => {
                 let relay = told.relay.clone();
-                fetcher.want(cid, &author, Why::Doubt { relay, timestamp }, true, cx);
+                fetcher.want(
+                    cid,
+                    &author,
+                    Why::Doubt {
+                        relay,
+                        timestamp,
+                        tries: 0,
+                    },
+                    true,
+                    cx,
+                );
             }
         }
     }

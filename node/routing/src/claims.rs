@@ -54,7 +54,10 @@ pub(crate) struct Tomb {
 struct Author {
     /// Rows and withdrawals in order of announcement time.
     order: BTreeSet<(Timestamp, RecordCid)>,
-    claims: usize,
+    /// Withdrawals alone, in the same order.
+    tombs: BTreeSet<(Timestamp, RecordCid)>,
+    /// What its rows weigh; see [`Claim::weight`].
+    weight: usize,
     /// Rows and withdrawals that can be passed on.
     shared: u64,
     digest: u64,
@@ -73,13 +76,14 @@ pub(crate) struct Claims {
     rows: BTreeMap<(RecordCid, PeerId), Claim>,
     tombs: BTreeMap<(RecordCid, PeerId), Tomb>,
     authors: BTreeMap<PeerId, Author>,
-    /// Authors by how many rows they have.
+    /// Authors by what their rows weigh.
     sizes: BTreeSet<(usize, PeerId)>,
     /// When each row is to be looked at again; a row that was heard of meanwhile goes back in.
     wheel: BTreeSet<(Timestamp, What, RecordCid, PeerId)>,
     tomb_order: BTreeSet<(Timestamp, RecordCid, PeerId)>,
     relays: BTreeMap<PeerId, usize>,
     standings: [usize; 3],
+    weight: usize,
 }
 
 fn place(standing: Standing) -> usize {
@@ -141,6 +145,11 @@ impl Claims {
         self.rows.len()
     }
 
+    /// What all rows weigh.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     pub fn tombs(&self) -> usize {
         self.tombs.len()
     }
@@ -153,25 +162,29 @@ impl Claims {
         self.relays.get(relay).copied().unwrap_or(0)
     }
 
-    /// Rows of one author.
+    /// What the rows of one author weigh.
     pub fn of_author(&self, author: &PeerId) -> usize {
-        self.authors.get(author).map_or(0, |author| author.claims)
+        self.authors.get(author).map_or(0, |author| author.weight)
     }
 
-    fn unlist(&mut self, cid: &RecordCid, peer: &PeerId, timestamp: Timestamp, shared: bool, tomb: bool) {
+    /// Takes a row, or a withdrawal when it weighs nothing, out of its author's account.
+    fn unlist(&mut self, cid: &RecordCid, peer: &PeerId, timestamp: Timestamp, shared: bool, weight: usize) {
         let Some(author) = self.authors.get_mut(peer) else {
             return;
         };
         author.order.remove(&(timestamp, *cid));
         if shared {
-            author.digest ^= row_digest(cid, timestamp, tomb);
+            author.digest ^= row_digest(cid, timestamp, weight == 0);
             author.shared = author.shared.saturating_sub(1);
         }
-        if !tomb {
-            self.sizes.remove(&(author.claims, peer.clone()));
-            author.claims = author.claims.saturating_sub(1);
-            if author.claims > 0 {
-                self.sizes.insert((author.claims, peer.clone()));
+        if weight == 0 {
+            author.tombs.remove(&(timestamp, *cid));
+        } else {
+            self.sizes.remove(&(author.weight, peer.clone()));
+            author.weight = author.weight.saturating_sub(weight);
+            self.weight = self.weight.saturating_sub(weight);
+            if author.weight > 0 {
+                self.sizes.insert((author.weight, peer.clone()));
             }
         }
         if author.order.is_empty() {
@@ -179,18 +192,22 @@ impl Claims {
         }
     }
 
-    fn list(&mut self, cid: &RecordCid, peer: &PeerId, timestamp: Timestamp, shared: bool, tomb: bool) {
+    /// Puts a row, or a withdrawal when it weighs nothing, into its author's account.
+    fn list(&mut self, cid: &RecordCid, peer: &PeerId, timestamp: Timestamp, shared: bool, weight: usize) {
         let author = self.authors.entry(peer.clone()).or_default();
         author.order.insert((timestamp, *cid));
         if shared {
-            author.digest ^= row_digest(cid, timestamp, tomb);
+            author.digest ^= row_digest(cid, timestamp, weight == 0);
             author.shared += 1;
             author.newest = author.newest.max(timestamp);
         }
-        if !tomb {
-            self.sizes.remove(&(author.claims, peer.clone()));
-            author.claims += 1;
-            self.sizes.insert((author.claims, peer.clone()));
+        if weight == 0 {
+            author.tombs.insert((timestamp, *cid));
+        } else {
+            self.sizes.remove(&(author.weight, peer.clone()));
+            author.weight += weight;
+            self.weight += weight;
+            self.sizes.insert((author.weight, peer.clone()));
         }
     }
 
@@ -198,7 +215,7 @@ impl Claims {
     fn take(&mut self, cid: &RecordCid, peer: &PeerId) -> Option<Claim> {
         let claim = self.rows.remove(&(*cid, peer.clone()))?;
         self.wheel.remove(&(claim.slot, What::Claim, *cid, peer.clone()));
-        self.unlist(cid, peer, claim.timestamp, claim.announced, false);
+        self.unlist(cid, peer, claim.timestamp, claim.announced, claim.weight());
         if let Some(count) = self.standings.get_mut(place(claim.standing)) {
             *count -= 1;
         }
@@ -218,7 +235,7 @@ impl Claims {
         self.take(&cid, peer);
         claim.slot = claim.expires_at();
         self.wheel.insert((claim.slot, What::Claim, cid, peer.clone()));
-        self.list(&cid, peer, claim.timestamp, claim.announced, false);
+        self.list(&cid, peer, claim.timestamp, claim.announced, claim.weight());
         if let Some(count) = self.standings.get_mut(place(claim.standing)) {
             *count += 1;
         }
@@ -248,13 +265,16 @@ impl Claims {
             standing: claim.standing,
         }));
         self.set(cid, peer, claim);
-        if self.of_author(peer) > config.max_claims_per_author && self.evict(peer, &cid, cx) {
+        while self.of_author(peer) > config.max_claims_per_author && self.evict(peer, &cid, cx) {
             cx.counters.evicted_author += 1;
         }
-        if self.rows.len() > config.max_claims
-            && let Some((_, largest)) = self.sizes.last().cloned()
-            && self.evict(&largest, &cid, cx)
-        {
+        while self.weight > config.max_claims {
+            let Some((_, largest)) = self.sizes.last().cloned() else {
+                break;
+            };
+            if !self.evict(&largest, &cid, cx) {
+                break;
+            }
             cx.counters.evicted_total += 1;
         }
     }
@@ -304,13 +324,14 @@ impl Claims {
     /// Adds labels to a row.
     pub fn extend(&mut self, cid: &RecordCid, peer: &PeerId, more: Vec<Label>, cx: &mut Cx<'_>) {
         let added = self.set_of(&more);
-        let Some(claim) = self.rows.get_mut(&(*cid, peer.clone())) else {
+        let Some(mut claim) = self.take(cid, peer) else {
             return;
         };
         let mut all: Vec<u32> = claim.labels.iter().chain(added.iter()).copied().collect();
         all.sort_unstable();
         all.dedup();
         claim.labels = all.into();
+        self.set(*cid, peer, claim);
         let (cid, peer) = (*cid, peer.clone());
         cx.push(Action::Index(IndexChange::Add {
             cid,
@@ -348,6 +369,14 @@ impl Claims {
             first_hand,
             until,
         }));
+        // One author cannot make us forget what others took back.
+        while let Some(author) = self.authors.get(peer)
+            && author.tombs.len() > config.max_tombstones / 8
+            && let Some((_, oldest)) = author.tombs.first().copied()
+        {
+            self.unbury(&oldest, peer);
+            cx.counters.evicted_tombstones += 1;
+        }
         while self.tombs.len() > config.max_tombstones {
             let Some((_, cid, peer)) = self.tomb_order.first().cloned() else {
                 break;
@@ -369,7 +398,7 @@ impl Claims {
         let until = timestamp.min(now) + TOMBSTONE_TTL;
         self.wheel.insert((until, What::Tomb, cid, peer.clone()));
         self.tomb_order.insert((timestamp, cid, peer.clone()));
-        self.list(&cid, peer, timestamp, true, true);
+        self.list(&cid, peer, timestamp, true, 0);
         self.tombs.insert(
             (cid, peer.clone()),
             Tomb {
@@ -387,7 +416,7 @@ impl Claims {
         };
         self.wheel.remove(&(tomb.until, What::Tomb, *cid, peer.clone()));
         self.tomb_order.remove(&(tomb.timestamp, *cid, peer.clone()));
-        self.unlist(cid, peer, tomb.timestamp, true, true);
+        self.unlist(cid, peer, tomb.timestamp, true, 0);
     }
 
     /// Ends rows that were not heard of again.
@@ -506,6 +535,11 @@ impl Claim {
             relay: None,
             slot: Timestamp::EPOCH,
         }
+    }
+
+    /// What it counts for in quotas: one, and one more for every sixteen labels.
+    pub fn weight(&self) -> usize {
+        1 + self.labels.len() / 16
     }
 
     pub fn expires_at(&self) -> Timestamp {

@@ -52,7 +52,7 @@ pub const MAX_SWEEPS: usize = 4;
 /// Keys of one sweep; what is above waits for the next.
 pub const MAX_SWEEP_KEYS: usize = 8_192;
 /// Lookups of one sweep before what is left is given to the nearest peers known.
-pub const MAX_SWEEP_LOOKUPS: usize = 64;
+pub const MAX_SWEEP_LOOKUPS: usize = 256;
 /// Streams of one sweep at once.
 pub const MAX_SWEEP_STREAMS: usize = 8;
 /// Provider records sent in one go down one stream; a fifth of a second of the receiver's time.
@@ -81,6 +81,12 @@ pub const MAX_WAITING_PER_PEER: usize = 256;
 pub const MAX_WAITING_FETCHES: usize = 8_192;
 /// What a peer has for a fetch.
 pub const FETCH_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a provider record waits for the announcement that comes with it, before the record is fetched for its labels.
+pub const SIGHTING_GRACE: Duration = Duration::from_secs(3);
+/// First pause before an author is asked again whether it withdrew a record; it doubles each time.
+pub const DOUBT_PAUSE: Duration = Duration::from_secs(60);
+/// How often an author is asked.
+pub const MAX_DOUBT_TRIES: u8 = 8;
 /// Failed fetches remembered.
 pub const MAX_NEGATIVE: usize = 16_384;
 /// How long a failed fetch is not tried again; doubled with each failure up to 64 times as long.
@@ -122,13 +128,13 @@ pub const MAX_SYNC_TRIES: u8 = 3;
 pub struct Config {
     /// Longest time between two provides of a record; at most [`REPROVIDE_INTERVAL`].
     pub reprovide_interval: Duration,
-    /// Records of one author that are remembered.
+    /// Records of one author that are remembered; one with many labels counts for several.
     pub max_claims_per_author: usize,
-    /// Records of all authors that are remembered.
+    /// Records of all authors that are remembered; about 300 bytes each.
     pub max_claims: usize,
     /// Records remembered on the word of one peer that is not their author.
     pub max_hearsay_per_relay: usize,
-    /// Withdrawals remembered, of all authors.
+    /// Withdrawals remembered, of all authors; an eighth of it of one author.
     pub max_tombstones: usize,
     /// Own records that may be published.
     pub max_published: usize,
@@ -147,7 +153,7 @@ impl Default for Config {
         Self {
             reprovide_interval: REPROVIDE_INTERVAL,
             max_claims_per_author: 100_000,
-            max_claims: 1_000_000,
+            max_claims: 500_000,
             max_hearsay_per_relay: 100_000,
             max_tombstones: 100_000,
             max_published: 2_000_000,

@@ -139,6 +139,8 @@ counters! {
     fetch_negative,
     /// Fetches not begun because too many wait.
     fetch_dropped,
+    /// Fetched records with more labels than are kept.
+    labels_cut,
     /// Fetches begun to verify a claim.
     verifications,
     /// Exchanges begun to catch up.

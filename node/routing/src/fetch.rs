@@ -5,6 +5,7 @@
 //! at when nobody asks, at a small rate, those first that a search has shown to somebody. Soft state.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use dirnode_record::RecordCid;
 
@@ -31,6 +32,8 @@ pub(crate) enum Why {
         relay: PeerId,
         /// The time of the withdrawal.
         timestamp: Timestamp,
+        /// How often the author could not be asked.
+        tries: u8,
     },
 }
 
@@ -66,17 +69,17 @@ pub(crate) struct Fetcher {
     flights: BTreeMap<Ticket, Flight>,
     negative: BTreeMap<(RecordCid, PeerId), Negative>,
     negative_order: BTreeSet<(Timestamp, RecordCid, PeerId)>,
+    /// What is to be wanted later: records whose announcement may be on its way, and authors to be asked again.
+    later: BTreeMap<(Timestamp, RecordCid, PeerId), Why>,
 }
 
 impl Fetcher {
     /// Puts a fetch into the queue of its peer; in front when it is `urgent`.
     pub fn want(&mut self, cid: RecordCid, peer: &PeerId, why: Why, urgent: bool, cx: &mut Cx<'_>) {
         let key = (cid, peer.clone());
-        if self
-            .negative
-            .get(&key)
-            .is_some_and(|negative| negative.until > cx.now)
-        {
+        // A doubt has pauses of its own.
+        let negative = self.negative.get(&key);
+        if !urgent && negative.is_some_and(|negative| negative.until > cx.now) {
             cx.counters.fetch_negative += 1;
             return;
         }
@@ -96,6 +99,22 @@ impl Fetcher {
         }
         self.waiting.insert(key);
         self.join_line(peer);
+    }
+
+    /// Wants a record later, if it is still worth it then.
+    pub fn want_later(&mut self, cid: RecordCid, peer: &PeerId, why: Why, after: Duration, cx: &mut Cx<'_>) {
+        if self.later.len() >= MAX_WAITING_FETCHES {
+            cx.counters.fetch_dropped += 1;
+            return;
+        }
+        self.later.insert((cx.now + after, cid, peer.clone()), why);
+    }
+
+    /// Something that was to be wanted by now.
+    pub fn ripe(&mut self, now: Timestamp) -> Option<(RecordCid, PeerId, Why)> {
+        let entry = self.later.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let ((_, cid, peer), why) = entry.remove_entry();
+        Some((cid, peer, why))
     }
 
     fn join_line(&mut self, peer: &PeerId) {
@@ -208,7 +227,9 @@ impl Fetcher {
     }
 
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.flights.first_key_value().map(|(_, flight)| flight.deadline)
+        let flight = self.flights.first_key_value().map(|(_, flight)| flight.deadline);
+        let later = self.later.first_key_value().map(|((at, ..), _)| *at);
+        [flight, later].into_iter().flatten().min()
     }
 
     pub fn waiting(&self) -> usize {

@@ -11,7 +11,7 @@ use dirnode_record::{Label, RecordCid};
 
 use crate::action::{Action, Fault, Standing, Verdict};
 use crate::catchup::Row;
-use crate::chunk::MAX_LABELS;
+use crate::chunk::{MAX_LABELS, MAX_RECORD_LABELS};
 use crate::claims::{Claim, Claims, is_subset};
 use crate::config::{AUTHOR_RATE, CLAIM_TTL, Config, MAX_AGE, MAX_AHEAD, MAX_LIES, MUTED_FOR};
 use crate::cx::{Bucket, Cx};
@@ -233,7 +233,7 @@ impl Hearing {
             self.strike(cid, author, cx);
             return Verdict::Ignore;
         }
-        if claim.labels.len() + set.len() > crate::chunk::MAX_RECORD_LABELS {
+        if claim.labels.len() + set.len() > MAX_RECORD_LABELS {
             cx.counters.rejected += 1;
             return Verdict::Ignore;
         }
@@ -270,6 +270,12 @@ impl Hearing {
         }
     }
 
+    /// Whether the labels of a record that `peer` has are known from itself.
+    pub fn is_known(&self, cid: &RecordCid, peer: &PeerId) -> bool {
+        let claim = self.claims.get(cid, peer);
+        claim.is_some_and(|claim| claim.standing != Standing::Hearsay)
+    }
+
     /// A record was fetched from `peer`, and its bytes are right. Fetching began at `began`.
     pub fn fetched(
         &mut self,
@@ -280,7 +286,13 @@ impl Hearing {
         config: &Config,
         cx: &mut Cx<'_>,
     ) {
+        // All of them are remembered, or an honest announcement of the rest would pass for a lie; quotas count them.
         let truth = self.claims.set_of(&labels);
+        let mut labels = labels;
+        if labels.len() > MAX_RECORD_LABELS {
+            cx.counters.labels_cut += 1;
+            labels.truncate(MAX_RECORD_LABELS);
+        }
         for other in self.claims.others(&cid, peer) {
             let Some(claim) = self.claims.get(&cid, &other) else {
                 continue;
@@ -396,7 +408,7 @@ impl Hearing {
         let full = before.is_none()
             && (self.claims.told_by(relay) >= config.max_hearsay_per_relay
                 || self.claims.of_author(author) >= config.max_claims_per_author
-                || self.claims.len() >= config.max_claims);
+                || self.claims.weight() >= config.max_claims);
         if known || full {
             cx.counters.hearsay_refused += u64::from(full);
             return Told::Nothing;

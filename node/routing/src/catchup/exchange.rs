@@ -104,6 +104,9 @@ impl Asker {
         cx.counters.catchups_done += 1;
         self.current = None;
         self.done += 1;
+        if self.done >= CATCHUP_PEERS {
+            self.asked_since_join.clear();
+        }
         let joining = self.done < CATCHUP_PEERS && self.asked_since_join.len() < self.peers.len();
         self.next_at = if joining {
             cx.now
@@ -132,7 +135,9 @@ impl Asker {
         else {
             return;
         };
-        self.asked_since_join.insert(peer.clone());
+        if joining {
+            self.asked_since_join.insert(peer.clone());
+        }
         cx.counters.catchups += 1;
         self.current = Some(Exchange {
             id: ExchangeId(0),

@@ -5,56 +5,26 @@
 //! same record takes the place of the earlier one. Holds the memory of ground state. Never talks to peers: `provide` and
 //! `announce` take what is due from here and bring back how it went.
 
+mod due;
+mod entry;
+mod view;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use dirnode_record::RecordCid;
-use rand::RngExt as _;
 
+pub use entry::Progress;
+
+use self::entry::Entry;
 use crate::action::{Action, Change, DueRow, Kind, OutboxRow, Refused, RequestId, Ticket};
-use crate::config::{Config, GIVE_UP_AFTER, REPROVIDE_EARLY, STEP_DEADLINE, TOMBSTONE_TTL};
+use crate::config::{Config, STEP_DEADLINE, TOMBSTONE_TTL};
 use crate::cx::Cx;
 use crate::input::Failure;
-use crate::point::{Point, Prefix};
+use crate::point::Point;
 use crate::time::Timestamp;
 
 /// Most due rows of one action.
 const MAX_DUE_ROWS: usize = 1_024;
-
-/// How far a publication or withdrawal has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing was tried yet; with the reason when there is nobody to tell.
-    Pending(Option<Failure>),
-    /// On its way; with the last failure when it is tried again.
-    InProgress(Option<Failure>),
-    /// The news is out.
-    Completed,
-    /// The news did not get out for a day; the republisher goes on.
-    Failed(Failure),
-}
-
-#[derive(Debug)]
-struct Entry {
-    kind: Kind,
-    /// Newest announcement time given out.
-    stamp: Timestamp,
-    /// Next provide.
-    due: Timestamp,
-    /// Next announcement, if one is wanted.
-    announce_at: Option<Timestamp>,
-    /// When the request was filed whose news is not out yet.
-    open: Option<Timestamp>,
-    /// The request that made it so.
-    filing: Ticket,
-    provide_tries: u8,
-    announce_tries: u8,
-    providing: bool,
-    announcing: bool,
-    provided: bool,
-    announced: bool,
-    failure: Option<Failure>,
-    failed: bool,
-}
 
 #[derive(Debug)]
 struct Filing {
@@ -179,15 +149,16 @@ impl Outbox {
             cx.push(Action::Acknowledge { request, outcome });
             return;
         }
-        cx.push(Action::Acknowledge {
+        let acknowledged = Action::Acknowledge {
             request,
             outcome: Ok(()),
-        });
+        };
         if self
             .entries
             .get(&row.cid)
             .is_some_and(|entry| entry.filing > ticket)
         {
+            cx.push(acknowledged);
             return;
         }
         let before = self.take(&row.cid);
@@ -209,6 +180,7 @@ impl Outbox {
                 cx.push(Action::StopServing { cid: row.cid });
             }
         }
+        cx.push(acknowledged);
         self.put(row.cid, entry);
     }
 
@@ -260,185 +232,6 @@ impl Outbox {
         change(&mut entry);
         self.put(*cid, entry);
         true
-    }
-
-    /// Moves what is due by now into `ready`.
-    fn ripen(&mut self, now: Timestamp) {
-        while let Some((due, point)) = self.later.first().copied() {
-            if due > now {
-                break;
-            }
-            self.later.pop_first();
-            self.ready.insert(point);
-        }
-    }
-
-    /// The first key that is to be provided now.
-    pub fn first_ready(&mut self, now: Timestamp) -> Option<Point> {
-        self.ripen(now);
-        self.ready.first().copied()
-    }
-
-    /// Whether more than `count` keys under `region` are to be provided now.
-    pub fn more_ready_than(&self, count: usize, region: &Prefix) -> bool {
-        self.ready
-            .range(region.first()..=region.last())
-            .nth(count)
-            .is_some()
-    }
-
-    /// Takes keys under `region` to be provided now, and with them, when a round is due anyway, those that would be due
-    /// before `ahead`. At most `limit`, in order of their points.
-    pub fn take_region(
-        &mut self,
-        region: &Prefix,
-        ahead: Timestamp,
-        limit: usize,
-    ) -> Vec<(Point, RecordCid)> {
-        let ready: Vec<Point> = self
-            .ready
-            .range(region.first()..=region.last())
-            .copied()
-            .collect();
-        let entry_of = |point: &Point| self.by_point.get(point).and_then(|cid| self.entries.get(cid));
-        let is_round = ready
-            .iter()
-            .any(|point| entry_of(point).is_some_and(|entry| entry.open.is_none()));
-        let mut taken: Vec<(Point, RecordCid)> = if is_round {
-            let near = self.by_point.range(region.first()..=region.last());
-            near.filter(|(_, cid)| {
-                let entry = self.entries.get(*cid);
-                entry.is_some_and(|entry| !entry.providing && entry.due <= ahead)
-            })
-            .map(|(point, cid)| (*point, *cid))
-            .collect()
-        } else {
-            let with_cid = |point: &Point| self.by_point.get(point).map(|cid| (*point, *cid));
-            ready.iter().filter_map(with_cid).collect()
-        };
-        taken.truncate(limit);
-        for (point, cid) in &taken {
-            self.ready.remove(point);
-            if let Some(entry) = self.entries.get_mut(cid) {
-                entry.providing = true;
-                self.later.remove(&(entry.due, *point));
-            }
-        }
-        taken
-    }
-
-    /// A key was provided; the next time is `due`.
-    pub fn provided(&mut self, cid: &RecordCid, due: Timestamp, config: &Config, cx: &mut Cx<'_>) {
-        cx.counters.provided_keys += 1;
-        let now = cx.now;
-        let mut row = None;
-        self.change(cid, |entry| {
-            entry.providing = false;
-            if entry.kind != Kind::Publish {
-                return;
-            }
-            entry.due = due;
-            entry.provide_tries = 0;
-            entry.provided = true;
-            // Each round is told to the mesh as well, which is what keeps labels alive at peers that are not near.
-            if entry.open.is_none()
-                && now.since(entry.stamp) > config.interval() / 2
-                && entry.announce_at.is_none()
-            {
-                entry.announce_at = Some(now);
-            }
-            row = Some(DueRow {
-                cid: *cid,
-                due,
-                stamp: entry.stamp,
-            });
-        });
-        self.dirty.extend(row);
-        self.settle(cid, cx);
-    }
-
-    /// A key was not provided.
-    pub fn provide_failed(&mut self, cid: &RecordCid, failure: Failure, cx: &mut Cx<'_>) {
-        cx.counters.provide_failures += 1;
-        let tries = self.entries.get(cid).map_or(0, |entry| entry.provide_tries);
-        let again = cx.now + cx.pause(tries);
-        let now = cx.now;
-        self.change(cid, |entry| {
-            entry.providing = false;
-            entry.due = again;
-            entry.provide_tries = tries.saturating_add(1);
-            entry.failure = Some(failure);
-            entry.give_up(now);
-        });
-        self.settle(cid, cx);
-    }
-
-    /// The next due time for keys provided together.
-    pub fn next_round(config: &Config, cx: &mut Cx<'_>) -> Timestamp {
-        let part = 1.0 - cx.rng.random_range(0.0..=REPROVIDE_EARLY);
-        cx.now + config.interval().mul_f64(part)
-    }
-
-    /// Takes the first record to be announced now, with what its entry says.
-    pub fn take_announcement(&mut self, now: Timestamp) -> Option<(RecordCid, Kind, Ticket)> {
-        let (at, cid) = self.announce_due.first().copied()?;
-        if at > now {
-            return None;
-        }
-        self.announce_due.pop_first();
-        let entry = self.entries.get_mut(&cid)?;
-        entry.announcing = true;
-        Some((cid, entry.kind, entry.filing))
-    }
-
-    /// A record is about to be announced with this time.
-    pub fn stamped(&mut self, cid: &RecordCid, stamp: Timestamp) {
-        self.change(cid, |entry| entry.stamp = stamp);
-    }
-
-    /// An announcement has gone out, or not. `filing` is what it was made for: if the record was published or taken back
-    /// again since, the news is still to be told.
-    pub fn announced(
-        &mut self,
-        cid: &RecordCid,
-        filing: Ticket,
-        result: Result<(), Failure>,
-        cx: &mut Cx<'_>,
-    ) {
-        let tries = self.entries.get(cid).map_or(0, |entry| entry.announce_tries);
-        let (now, again) = (cx.now, cx.now + cx.pause(tries));
-        let mut row = None;
-        self.change(cid, |entry| {
-            entry.announcing = false;
-            if entry.filing != filing {
-                return;
-            }
-            match result {
-                Ok(()) => {
-                    entry.announce_at = None;
-                    entry.announce_tries = 0;
-                    entry.announced = true;
-                    if entry.kind == Kind::Publish {
-                        row = Some(DueRow {
-                            cid: *cid,
-                            due: entry.due,
-                            stamp: entry.stamp,
-                        });
-                    }
-                }
-                Err(failure) => {
-                    entry.announce_at = Some(again);
-                    entry.announce_tries = tries.saturating_add(1);
-                    entry.failure = Some(failure);
-                    entry.give_up(now);
-                }
-            }
-        });
-        match result {
-            Ok(()) => self.dirty.extend(row),
-            Err(_) => cx.counters.announce_failures += 1,
-        }
-        self.settle(cid, cx);
     }
 
     /// A published record is no longer in the published set.
@@ -525,116 +318,5 @@ impl Outbox {
             .first_key_value()
             .map(|(_, filing)| filing.asked_at + STEP_DEADLINE);
         [provide, forget, filing].into_iter().flatten().min()
-    }
-
-    /// When a record is to be announced next.
-    pub fn next_announcement(&self) -> Option<Timestamp> {
-        self.announce_due.first().map(|(at, _)| *at)
-    }
-
-    pub fn is_published(&self, cid: &RecordCid) -> bool {
-        self.entries
-            .get(cid)
-            .is_some_and(|entry| entry.kind == Kind::Publish)
-    }
-
-    pub fn published(&self) -> usize {
-        self.by_point.len()
-    }
-
-    pub fn withdrawn(&self) -> usize {
-        self.withdrawn_until.len()
-    }
-
-    pub fn open(&self) -> usize {
-        self.open + self.filings.len()
-    }
-
-    /// Keys that should have been provided by now.
-    pub fn overdue(&self) -> usize {
-        self.ready.len()
-    }
-
-    pub fn digest(&self) -> u64 {
-        self.digest
-    }
-
-    /// Own rows behind (since, after): record, announcement time, whether taken back.
-    pub fn rows_behind(
-        &self,
-        since: Timestamp,
-        after: RecordCid,
-    ) -> impl Iterator<Item = (RecordCid, Timestamp, bool)> + '_ {
-        let bounds = (
-            std::ops::Bound::Excluded((since, after)),
-            std::ops::Bound::Unbounded,
-        );
-        self.by_stamp.range(bounds).map(|(stamp, cid)| {
-            let entry = self.entries.get(cid);
-            (
-                *cid,
-                *stamp,
-                entry.is_some_and(|entry| entry.kind == Kind::Withdraw),
-            )
-        })
-    }
-
-    /// How many own rows there are, and the newest announcement time.
-    pub fn summary(&self) -> (usize, Timestamp) {
-        let newest = self.by_stamp.last().map_or(Timestamp::EPOCH, |(stamp, _)| *stamp);
-        (self.by_stamp.len(), newest)
-    }
-
-    pub fn progress(&self, cid: &RecordCid, alone: bool) -> Option<Progress> {
-        if self.filings.values().any(|filing| filing.row.cid == *cid) {
-            return Some(Progress::Pending(None));
-        }
-        let entry = self.entries.get(cid)?;
-        let done = entry.announced && (entry.provided || entry.kind == Kind::Withdraw);
-        Some(if entry.failed && !done {
-            Progress::Failed(entry.failure.unwrap_or(Failure::TimedOut))
-        } else if entry.open.is_none() {
-            Progress::Completed
-        } else if entry.providing
-            || entry.announcing
-            || entry.failure.is_some()
-            || entry.provided
-            || entry.announced
-        {
-            Progress::InProgress(entry.failure)
-        } else {
-            Progress::Pending(alone.then_some(Failure::NoPeers))
-        })
-    }
-}
-
-impl Entry {
-    fn new(kind: Kind, stamp: Timestamp, filing: Ticket) -> Self {
-        Self {
-            kind,
-            stamp,
-            due: Timestamp::MAX,
-            announce_at: None,
-            open: None,
-            filing,
-            provide_tries: 0,
-            announce_tries: 0,
-            providing: false,
-            announcing: false,
-            provided: false,
-            announced: false,
-            failure: None,
-            failed: false,
-        }
-    }
-
-    fn digest(&self, cid: &RecordCid) -> u64 {
-        crate::catchup::message::row_digest(cid, self.stamp, self.kind == Kind::Withdraw)
-    }
-
-    fn give_up(&mut self, now: Timestamp) {
-        self.failed |= self
-            .open
-            .is_some_and(|filed_at| now.since(filed_at) > GIVE_UP_AFTER);
     }
 }
