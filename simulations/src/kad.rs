@@ -175,7 +175,7 @@ impl Lookup {
     }
 
     /// The nodes to ask now.
-    pub fn next(&mut self) -> Vec<(Point, u32)> {
+    pub fn to_ask(&mut self) -> Vec<(Point, u32)> {
         let mut next = Vec::new();
         let alive = self
             .candidates

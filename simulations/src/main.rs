@@ -88,6 +88,7 @@ fn run_file(args: &Run) -> anyhow::Result<ExitCode> {
             continue;
         }
         scenario.nodes = args.nodes.unwrap_or(scenario.nodes);
+        scenario.check().map_err(anyhow::Error::msg)?;
         for seed in &seeds {
             let report = run(&scenario, *seed);
             runs += 1;

@@ -59,6 +59,34 @@ pub struct Scenario {
     pub expect: Expect,
 }
 
+impl Scenario {
+    /// Whether its numbers make sense together.
+    ///
+    /// # Errors
+    /// A sentence that names the first one that does not.
+    pub fn check(&self) -> Result<(), String> {
+        let part = |name: &str, value: f64| {
+            let good = (0.0..=1.0).contains(&value);
+            good.then_some(())
+                .ok_or_else(|| format!("{}: {name} is {value}, must be from 0 to 1", self.name))
+        };
+        if self.nodes < 2 {
+            return Err(format!("{}: {} nodes, must be at least 2", self.name, self.nodes));
+        }
+        part("loss", self.loss)?;
+        part("spread", self.spread)?;
+        part("catchup", self.catchup)?;
+        for fault in &self.faults {
+            part("partition", fault.partition.unwrap_or(0.0))?;
+            part("withdraw", fault.withdraw.unwrap_or(0.0))?;
+            if fault.churn_every.is_some_and(|every| every.is_zero()) {
+                return Err(format!("{}: churn_every is zero", self.name));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Something that goes wrong, at a time.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,6 +231,23 @@ mod tests {
             "18446744073709551615h",
         ] {
             assert_eq!(parse_span(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused() {
+        let text =
+            |more: &str| format!("seeds = [1]\n[[scenario]]\nname = \"a\"\nduration = \"1m\"\n{more}\n");
+        let check = |more: &str| toml::from_str::<File>(&text(more)).unwrap().scenario[0].check();
+        assert_eq!(check("nodes = 2"), Ok(()));
+        for bad in [
+            "nodes = 1",
+            "nodes = 9\nloss = 1.5",
+            "nodes = 9\ncatchup = nan",
+            "nodes = 9\nfaults = [{ at = \"1s\", churn_every = \"0s\" }]",
+            "nodes = 9\nfaults = [{ at = \"1s\", partition = -1.0 }]",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
         }
     }
 

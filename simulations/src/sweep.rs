@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use dirnode_routing::{Config, DueRow, Point, Timestamp};
+use dirnode_routing::{Config, DueRow, Point};
 use serde::Serialize;
 
 use crate::kad::K;
@@ -16,6 +16,9 @@ use crate::world::{BEGIN, World};
 
 /// Keys looked at to see where their provider records are.
 const SAMPLE: usize = 200;
+
+/// When the round begins: every node is up by then.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// What one round came to.
 #[derive(Debug, Clone, Serialize)]
@@ -66,7 +69,7 @@ pub fn measure(nodes: u32, keys: u32, seed: u64, sweep: bool) -> Round {
         let cid = world.add_record(0);
         let row = DueRow {
             cid,
-            due: Timestamp::EPOCH,
+            due: BEGIN + SETTLED,
             stamp: BEGIN,
         };
         world.nodes[0].disk.published.insert(cid, row);
@@ -80,7 +83,7 @@ pub fn measure(nodes: u32, keys: u32, seed: u64, sweep: bool) -> Round {
         provided >= u64::from(keys)
     };
     world.run_until(BEGIN + scenario.duration, done);
-    let seconds = world.now.since(BEGIN).as_secs_f64();
+    let seconds = world.now.since(BEGIN + SETTLED).as_secs_f64();
     let requests = world.requests_of_first;
     let (mut provided, mut lookups) = (0, 0);
     if let Some(brain) = &world.nodes[0].brain {

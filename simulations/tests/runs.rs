@@ -1,5 +1,7 @@
 //! Runs are the same for the same seed, and scenario files hold in small.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,7 +37,7 @@ fn the_trace_of_a_small_run_is_known() {
     assert_eq!(run(&small(), 7).trace, GOLDEN);
 }
 
-const GOLDEN: &str = "";
+const GOLDEN: &str = "9bf02124bcb25869910903f75909d8528a57087c87ce000eae08fa62aa53e924";
 
 #[test]
 fn every_file_is_read_and_names_are_unique() {
@@ -97,7 +99,7 @@ fn a_sweep_needs_few_lookups_and_reaches_as_many() {
     assert_eq!(without.lookups, 200);
     assert!(with.lookups <= 20, "{with:?}");
     assert!(
-        with.at_nearest > 19.5 && without.at_nearest > 19.5,
+        with.at_nearest > 19.9 && without.at_nearest > 19.9,
         "{with:?} {without:?}"
     );
 }

@@ -207,7 +207,7 @@ impl Brain {
             Input::Table { table, mesh } => (provider.table, announcer.mesh) = (table, mesh),
             Input::PeerConnected { peer, catchup } => {
                 if catchup && peer != hearing.me {
-                    asker.connected(peer);
+                    asker.connected(peer, cx);
                 }
             }
             Input::PeerDisconnected { peer } => {

@@ -103,6 +103,8 @@ pub const VERIFY_IDLE: Duration = Duration::from_secs(20);
 pub const CATCHUP_PEERS: usize = 3;
 /// Pause between later exchanges, each with one peer picked at random.
 pub const CATCHUP_INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// Least pause between exchanges, when peers come that were not there before.
+pub const CATCHUP_SOONEST: Duration = Duration::from_secs(5 * 60);
 /// Pages of one exchange.
 pub const MAX_CATCHUP_PAGES: usize = 2_048;
 /// Requests of one peer answered per second, and at once.

@@ -95,10 +95,13 @@ mod tests {
     }
 
     fn nearest_of(all: &[PeerId], key: &Point) -> Vec<PeerId> {
-        let mut sorted = all.to_vec();
-        sorted.sort_by_key(|peer| Point::of_peer(peer).distance(key));
+        let mut sorted: Vec<([u8; 32], &PeerId)> = all
+            .iter()
+            .map(|peer| (Point::of_peer(peer).distance(key), peer))
+            .collect();
+        sorted.sort_unstable();
         sorted.truncate(REPLICATION);
-        sorted
+        sorted.into_iter().map(|(_, peer)| peer.clone()).collect()
     }
 
     #[test]

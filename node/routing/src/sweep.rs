@@ -167,7 +167,7 @@ impl Sweep {
         let (target, bytes, key) = match self
             .beside
             .take()
-            .and_then(|prefix| self.into_prefix(&prefix, cx))
+            .and_then(|prefix| self.target_under(&prefix, cx))
         {
             Some(found) => found,
             None => {
@@ -192,7 +192,7 @@ impl Sweep {
     }
 
     /// Something to look up whose point is under `prefix`: a key of ours, or bytes found by trying.
-    fn into_prefix(&self, prefix: &Prefix, cx: &mut Cx<'_>) -> Option<(Point, Vec<u8>, Option<usize>)> {
+    fn target_under(&self, prefix: &Prefix, cx: &mut Cx<'_>) -> Option<(Point, Vec<u8>, Option<usize>)> {
         let place = self.keys.partition_point(|key| key.point < prefix.first());
         if let Some(key) = self.keys.get(place).filter(|key| prefix.contains(&key.point)) {
             return Some((key.point, key.cid.multihash().to_vec(), Some(place)));

@@ -79,15 +79,16 @@ impl World {
                 let input = Box::new(Input::AnnounceSent { ticket, result });
                 self.schedule(number, Duration::from_millis(1), Event::Input(input));
             }
-            Action::Verdict { token, verdict } => {
-                if verdict == Verdict::Accept {
-                    let id = u32::try_from(token.0).unwrap_or(u32::MAX);
-                    let from = self.context.from;
-                    self.keep(number, id);
-                    let mesh: Vec<u32> = self.nodes[number as usize].mesh.iter().copied().collect();
-                    for to in mesh.into_iter().filter(|to| *to != from) {
-                        self.send(number, to, Message::Gossip(id));
-                    }
+            Action::Verdict {
+                token,
+                verdict: Verdict::Accept,
+            } => {
+                let id = u32::try_from(token.0).unwrap_or(u32::MAX);
+                let from = self.context.from;
+                self.keep(number, id);
+                let mesh: Vec<u32> = self.nodes[number as usize].mesh.iter().copied().collect();
+                for to in mesh.into_iter().filter(|to| *to != from) {
+                    self.send(number, to, Message::Gossip(id));
                 }
             }
             Action::Index(change) => self.index(number, change),

@@ -29,6 +29,7 @@ impl World {
             self.look_up(number, Point::from_bytes(digest), Purpose::Refresh);
             self.maintain_soon(number, Duration::from_secs(1));
         }
+        self.rotate(number);
         let after = REFRESH.mul_f64(0.5) + self.within(REFRESH);
         self.schedule(number, after, Event::Refresh);
     }
@@ -54,7 +55,7 @@ impl World {
             return;
         };
         let target = lookup.target;
-        let ask = lookup.next();
+        let ask = lookup.to_ask();
         let over = ask.is_empty() && lookup.is_over();
         for (point, to) in ask {
             self.send(number, to, Message::FindNode(id, target));

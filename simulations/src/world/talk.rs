@@ -235,6 +235,28 @@ impl World {
         }
     }
 
+    /// Connects to somebody else and lets go of a link above what is wanted, as refreshing tables and meshes do.
+    pub(super) fn rotate(&mut self, number: u32) {
+        let known: Vec<u32> = self.nodes[number as usize]
+            .table
+            .iter()
+            .map(|(_, other)| other)
+            .collect();
+        if known.is_empty() || !self.gossiping {
+            return;
+        }
+        let other = known[self.rng.random_range(0..known.len())];
+        let room = self.nodes[other as usize].mesh.len() < MESH.1;
+        if other != number && room && self.can_dial(number, other) {
+            self.connect(number, other);
+        }
+        let mesh: Vec<u32> = self.nodes[number as usize].mesh.iter().copied().collect();
+        if mesh.len() > MESH.0 + 2 {
+            let gone = mesh[self.rng.random_range(0..mesh.len())];
+            self.disconnect(number, gone);
+        }
+    }
+
     pub(super) fn connect(&mut self, a: u32, b: u32) {
         if !self.nodes[a as usize].mesh.insert(b) {
             return;

@@ -1,7 +1,7 @@
 //! The asking side: with whom to catch up, what to ask next, and where the last reading of each author ended.
 //!
-//! After joining, a few peers are asked one after the other; later one picked at random every half hour, so that a
-//! network that was split comes together again. Soft state: after a restart everything is compared anew, which costs a
+//! After joining, a few peers are asked one after the other; later those who are new, a few minutes apart, and one picked
+//! at random every half hour, so that a network that was split comes together again. Soft state: after a restart everything is compared anew, which costs a
 //! summary where nothing is missing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,7 +13,8 @@ use rand::RngExt as _;
 use super::message::{AuthorSummary, Cursor, MAX_CURSORS, Reply, Request, Row};
 use crate::action::{Action, ExchangeId, Fault};
 use crate::config::{
-    CATCHUP_DEADLINE, CATCHUP_INTERVAL, CATCHUP_PEERS, MAX_CATCHUP_PAGES, MAX_PEERS, REREAD_AFTER,
+    CATCHUP_DEADLINE, CATCHUP_INTERVAL, CATCHUP_PEERS, CATCHUP_SOONEST, MAX_CATCHUP_PAGES, MAX_PEERS,
+    REREAD_AFTER,
 };
 use crate::cx::Cx;
 use crate::input::Failure;
@@ -57,11 +58,14 @@ pub(crate) struct Told {
 pub(crate) struct Asker {
     /// Connected peers that speak the protocol.
     peers: BTreeSet<PeerId>,
-    asked_since_join: BTreeSet<PeerId>,
+    /// Those of them that were asked since they are connected.
+    asked: BTreeSet<PeerId>,
     /// Exchanges that went through since joining.
     done: usize,
     current: Option<Exchange>,
     next_at: Timestamp,
+    /// When the last exchange went through.
+    ended_at: Timestamp,
     marks: BTreeMap<PeerId, Mark>,
 }
 
@@ -73,22 +77,31 @@ impl Asker {
     pub fn new(now: Timestamp) -> Self {
         Self {
             peers: BTreeSet::new(),
-            asked_since_join: BTreeSet::new(),
+            asked: BTreeSet::new(),
             done: 0,
             current: None,
             next_at: now,
+            ended_at: now,
             marks: BTreeMap::new(),
         }
     }
 
-    pub fn connected(&mut self, peer: PeerId) {
-        if self.peers.len() < MAX_PEERS {
-            self.peers.insert(peer);
+    /// A peer that speaks the protocol is connected. Somebody new may come from a part of the network that we have not
+    /// heard of for a while, so the next exchange does not wait for its time.
+    pub fn connected(&mut self, peer: PeerId, cx: &mut Cx<'_>) {
+        if self.peers.len() < MAX_PEERS && self.peers.insert(peer) {
+            let soonest = if self.done < CATCHUP_PEERS {
+                cx.now
+            } else {
+                self.ended_at + CATCHUP_SOONEST.mul_f64(cx.rng.random_range(1.0..=1.25))
+            };
+            self.next_at = self.next_at.min(soonest).max(cx.now);
         }
     }
 
     pub fn disconnected(&mut self, peer: &PeerId, cx: &mut Cx<'_>) {
         self.peers.remove(peer);
+        self.asked.remove(peer);
         if self.current.as_ref().is_some_and(|current| current.peer == *peer) {
             self.broke_off(cx);
         }
@@ -104,15 +117,15 @@ impl Asker {
         cx.counters.catchups_done += 1;
         self.current = None;
         self.done += 1;
-        if self.done >= CATCHUP_PEERS {
-            self.asked_since_join.clear();
-        }
-        let joining = self.done < CATCHUP_PEERS && self.asked_since_join.len() < self.peers.len();
-        self.next_at = if joining {
-            cx.now
+        self.ended_at = cx.now;
+        let (pause, early, late) = if self.asked.len() >= self.peers.len() {
+            (CATCHUP_INTERVAL, 0.75, 1.25)
+        } else if self.done >= CATCHUP_PEERS {
+            (CATCHUP_SOONEST, 1.0, 1.25)
         } else {
-            cx.now + CATCHUP_INTERVAL.mul_f64(cx.rng.random_range(0.75..=1.25))
+            (Duration::ZERO, 0.0, 1.0)
         };
+        self.next_at = cx.now + pause.mul_f64(cx.rng.random_range(early..=late));
     }
 
     /// Begins an exchange when it is time for one.
@@ -120,9 +133,8 @@ impl Asker {
         if self.current.is_some() || self.next_at > cx.now {
             return;
         }
-        let joining = self.done < CATCHUP_PEERS;
-        let fresh = |peer: &&PeerId| !(joining && self.asked_since_join.contains(*peer));
-        let mut choice: Vec<&PeerId> = self.peers.iter().filter(fresh).collect();
+        // Whoever is new may know what nobody else told us.
+        let mut choice: Vec<&PeerId> = self.peers.difference(&self.asked).collect();
         if choice.is_empty() {
             choice = self.peers.iter().collect();
         }
@@ -135,9 +147,7 @@ impl Asker {
         else {
             return;
         };
-        if joining {
-            self.asked_since_join.insert(peer.clone());
-        }
+        self.asked.insert(peer.clone());
         cx.counters.catchups += 1;
         self.current = Some(Exchange {
             id: ExchangeId(0),
@@ -169,6 +179,7 @@ impl Asker {
         if let Some(current) = &self.current {
             let peer = current.peer.clone();
             self.peers.remove(&peer);
+            self.asked.remove(&peer);
             cx.push(Action::Score {
                 peer,
                 fault: Fault::BadPage,
