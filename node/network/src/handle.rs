@@ -41,6 +41,9 @@ const QUERY_WAIT: Duration = Duration::from_secs(4 * QUERY_TIMEOUT.as_secs());
 /// One ping, opening its stream included.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Streams tried for one ping.
+const PING_ATTEMPTS: u32 = 3;
+
 /// What became of an announcement of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnnounceOutcome {
@@ -126,8 +129,16 @@ impl NetworkHandle {
     /// [`NetworkError::Unreachable`], [`NetworkError::PeerGone`], [`NetworkError::Timeout`].
     pub async fn ping(&self, peer: PeerId) -> Result<Duration, NetworkError> {
         within("ping", PING_TIMEOUT, async {
-            let stream = self.open(peer, libp2p::ping::PROTOCOL_NAME).await?;
-            client::ping(peer, stream).await
+            let mut attempt = 1;
+            loop {
+                let stream = self.open(peer, libp2p::ping::PROTOCOL_NAME).await?;
+                match client::ping(peer, stream).await {
+                    // Peers answer on one ping stream at a time, the newest: the one that every connection opens by
+                    // itself now and then may have taken the place of ours.
+                    Err(NetworkError::PeerGone { .. }) if attempt < PING_ATTEMPTS => attempt += 1,
+                    answer => return answer,
+                }
+            }
         })
         .await
     }

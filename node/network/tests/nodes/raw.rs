@@ -87,12 +87,20 @@ impl RawPeer {
 
     /// Opens a stream; `/dir/kad/1.0.0` goes out under its wire name.
     pub async fn open(&self, node: PeerId, protocol: &'static str) -> Stream {
+        self.try_open(node, protocol).await.unwrap()
+    }
+
+    /// As [`RawPeer::open`], where the node may no longer want to hear from us.
+    pub async fn try_open(
+        &self,
+        node: PeerId,
+        protocol: &'static str,
+    ) -> Result<Stream, libp2p_stream::OpenStreamError> {
         let mut control = self.control.clone();
         wait(
             "the raw stream",
             control.open_stream(node, StreamProtocol::new(protocol)),
         )
         .await
-        .unwrap()
     }
 }
