@@ -191,7 +191,7 @@ impl Writer {
         self.shared.dropped.store(false, Ordering::Release);
         let mut buffer = Vec::new();
         for withdrawals in [false, true] {
-            let mut from = 0;
+            let mut from = 0u32;
             loop {
                 buffer.clear();
                 let end = {
