@@ -1,5 +1,6 @@
-//! The wire of the Agent Directory: generated messages and services of `agntcy.dir.*.v1`, their descriptor bytes, the
-//! [`Struct`] that reads records nested thousands deep, and the codec that answers bad bytes as the contract says.
+//! The wire of the Agent Directory: generated messages and services of `agntcy.dir.*.v1` and of our own
+//! `dirnode.node.v1`, their descriptor bytes, the [`Struct`] that reads records nested thousands deep, and the codec that
+//! answers bad bytes as the contract says.
 //!
 //! No logic beyond encoding. Shapes: grpc-api §1. `contract.tsv` beside this crate is the machine-readable table that a
 //! test holds the descriptors against.
@@ -44,6 +45,10 @@ pub mod events {
 /// Records by name and verified names.
 pub mod naming {
     package!("agntcy.dir.naming.v1");
+}
+/// What a node of this implementation tells about itself; not part of the network's API.
+pub mod node {
+    package!("dirnode.node.v1");
 }
 /// Announcements to the network.
 pub mod routing {

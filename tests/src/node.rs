@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dirnode_network::NetworkHandle;
 use dirnode_server::config::{Config, Layers};
 use dirnode_server::node::Node;
 use serde_json::json;
@@ -20,11 +21,12 @@ pub struct Setup {
 }
 
 impl Default for Setup {
-    /// Loopback, no metrics, no start-up record, records checked as in production.
+    /// Loopback, a network of its own, no metrics, no start-up record, records checked as in production.
     fn default() -> Self {
         let flags = [
             ("listen_address", "127.0.0.1:0"),
             ("metrics.enabled", "false"),
+            ("routing.listen_address", "/ip4/127.0.0.1/tcp/0"),
             ("startup_record.enabled", "false"),
             ("store.row_cache_bytes", "8388608"),
         ];
@@ -56,6 +58,12 @@ impl Setup {
     pub fn with_metrics(self) -> Self {
         self.set("metrics.enabled", "true")
             .set("metrics.address", "127.0.0.1:0")
+    }
+
+    /// Joins the network of another node.
+    pub async fn joining(self, node: &TestNode) -> Self {
+        let addresses = node.peer_addresses().await;
+        self.set("routing.bootstrap_peers", &addresses.join(","))
     }
 
     /// A file underneath, for keys that a flag cannot say.
@@ -132,6 +140,26 @@ pub struct TestNode {
 }
 
 impl TestNode {
+    /// Its place in the network.
+    #[must_use]
+    pub fn network(&self) -> &NetworkHandle {
+        self.node.network().expect("the node has a network").handle()
+    }
+
+    /// Where peers can dial it, with its peer id at the end.
+    pub async fn peer_addresses(&self) -> Vec<String> {
+        eventually(Duration::from_secs(20), || async {
+            let status = self.network().status().await.map_err(|error| error.to_string())?;
+            let addresses: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
+            if addresses.is_empty() {
+                Err("the node does not listen for peers yet".to_owned())
+            } else {
+                Ok(addresses)
+            }
+        })
+        .await
+    }
+
     /// Stops it in order; the folder goes away unless the test owns it.
     pub async fn stop(self) {
         let Self {

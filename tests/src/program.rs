@@ -124,13 +124,14 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts `dirnode run` on `dir`: loopback, no metrics, no start-up record, JSON logs; `env` may say otherwise.
+    /// Starts `dirnode run` on `dir`: loopback, a network of its own, no metrics, no start-up record, JSON logs; `env` may say otherwise.
     pub fn start(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut child = command()
             .args(["run", "--log-format", "json", "--data-dir"])
             .arg(dir)
             .args(args)
             .env("DIRECTORY_SERVER_LISTEN_ADDRESS", "127.0.0.1:0")
+            .env("DIRECTORY_SERVER_ROUTING_LISTEN_ADDRESS", "/ip4/127.0.0.1/tcp/0")
             .env("DIRECTORY_SERVER_METRICS_ENABLED", "false")
             .env("DIRECTORY_SERVER_STARTUP_RECORD_ENABLED", "false")
             .env("DIRECTORY_SERVER_STORE_ROW_CACHE_BYTES", "8388608")

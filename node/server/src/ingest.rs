@@ -257,6 +257,23 @@ pub enum ReferrerError {
     Store(#[source] StoreError),
 }
 
+/// The annotations of a record's metadata: name, versions and previous CID where they are set, then the record's own, which
+/// win (grpc-api §4.3).
+#[must_use]
+pub fn annotations_of(summary: &Summary) -> std::collections::BTreeMap<String, String> {
+    let own = [
+        ("name", &summary.name),
+        ("version", &summary.version),
+        ("oasf-version", &summary.schema_version),
+        ("previous-cid", &summary.previous_record_cid),
+    ];
+    own.into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .chain(summary.annotations.clone())
+        .collect()
+}
+
 /// A record's labels as text, in record order.
 #[must_use]
 pub fn labels_of(summary: &Summary) -> Vec<String> {

@@ -1,7 +1,8 @@
 //! The composition root: builds the rooms in order, starts them, drains and stops them. No logic of its own.
 //!
 //! Order of the start: the store is opened, so that a second process on the same folder hears that first; then listeners
-//! are bound; then calls are served. Order of the stop: health says so, event streams end, calls drain, the store closes.
+//! are bound; then the network starts; then calls are served. Order of the stop: health says so, event streams end, calls
+//! drain, the network ends, the store closes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,10 +21,12 @@ use crate::api::{self, Api};
 use crate::config::{self, Config};
 use crate::events::EventBus;
 use crate::ingest::Ingest;
+use crate::library::StoreLibrary;
+use crate::membership::{Membership, Running};
 use crate::policy::Policy;
 use crate::publications::Publications;
 use crate::queries;
-use crate::runtime::{self, Clock};
+use crate::runtime::{self, Clock, Supervisor};
 use crate::shards::Shards;
 use crate::startup_record;
 use crate::telemetry::http::{serve_health, serve_metrics};
@@ -49,6 +52,8 @@ pub struct Node {
     events: EventBus,
     health: Health,
     stop: CancellationToken,
+    supervisor: Supervisor,
+    network: Option<Running>,
     serving: Shards,
     opened: OpenReport,
 }
@@ -86,9 +91,14 @@ impl Node {
         let events = EventBus::new(config.events.clone(), Arc::clone(&clock));
         let ingest = Ingest::new(store.clone(), events.clone(), &config.validation)?;
         let policy = Policy::default();
-        let health = Health::new(&["store", "search"]);
+        let mut components = vec!["store", "search"];
+        components.extend(config.routing.enabled.then_some("network"));
+        let health = Health::new(&components);
         let mut metrics = Metrics::new().context("embedded descriptors do not decode")?;
         metrics.watch(store.clone(), events.clone());
+        let stop = CancellationToken::new();
+        let supervisor = Supervisor::new(stop.clone());
+        let network = start_network(&config, &store, &policy, &mut metrics, &clock, &supervisor).await?;
 
         let publications = Publications::open(store.clone(), events.clone(), Arc::clone(&clock)).await?;
         let api = Api {
@@ -97,10 +107,10 @@ impl Node {
             store: store.clone(),
             events: events.clone(),
             publications: publications.clone(),
+            membership: network.as_ref().map(Running::membership).cloned(),
         };
         let routes = api::routes(&api, health.clone(), &config.connection)?;
         let layer = CallLayer::new(metrics.methods(), Limits::new(&config.rate_limit));
-        let stop = CancellationToken::new();
 
         let metrics_address = match metrics_listener {
             None => None,
@@ -146,7 +156,14 @@ impl Node {
             "readiness",
             watch_readiness(store.clone(), health.clone(), stop.clone()),
         );
-        runtime::spawn("publications", publications.work(stop.clone()));
+        if let Some(network) = &network {
+            let (membership, health) = (network.membership().clone(), health.clone());
+            let say = move |missing: &[&'static str]| {
+                health.set("network", (!missing.is_empty()).then(|| missing.join(", ")));
+            };
+            runtime::spawn("network-readiness", membership.watch(say, stop.clone()));
+        }
+        supervisor.spawn("publications", publications.work(stop.clone()));
         runtime::spawn("compaction", compact_now_and_then(store.clone(), stop.clone()));
         if config.startup_record {
             runtime::spawn(
@@ -161,6 +178,8 @@ impl Node {
             events,
             health,
             stop,
+            supervisor,
+            network,
             serving,
             opened,
         })
@@ -190,12 +209,21 @@ impl Node {
         &self.store
     }
 
-    /// Ends when the server ended by itself, which it does not do in good health.
-    pub async fn ended(&mut self) {
-        self.serving.ended().await;
+    /// The node's place in the network; `None` when the network is off.
+    #[must_use]
+    pub fn network(&self) -> Option<&Membership> {
+        self.network.as_ref().map(Running::membership)
     }
 
-    /// Refuses new calls, lets running ones end for [`DRAIN`], closes the store.
+    /// Ends when a part of the node ended by itself, which none does in good health; says which.
+    pub async fn ended(&mut self) -> &'static str {
+        tokio::select! {
+            () = self.serving.ended() => "gRPC server",
+            task = self.supervisor.failed() => task,
+        }
+    }
+
+    /// Refuses new calls, lets running ones end for [`DRAIN`], leaves the network, closes the store.
     ///
     /// # Errors
     /// When the store could not be closed in order; acknowledged writes are on disk all the same.
@@ -207,11 +235,38 @@ impl Node {
             tracing::warn!(component = "grpc", "calls did not end in {DRAIN:?} and were cut");
             self.serving.cut();
         }
+        if let Some(network) = self.network.take() {
+            network.stop().await;
+        }
         self.store
             .close()
             .await
             .context("the store did not close in order")
     }
+}
+
+async fn start_network(
+    config: &Config,
+    store: &Store,
+    policy: &Policy,
+    metrics: &mut Metrics,
+    clock: &Clock,
+    supervisor: &Supervisor,
+) -> anyhow::Result<Option<Running>> {
+    if !config.routing.enabled {
+        return Ok(None);
+    }
+    let library = StoreLibrary::new(store.clone(), policy.clone(), config.routing.serve_unpublished);
+    let running = Running::start(
+        &config.routing,
+        &config.data_dir,
+        Arc::new(library),
+        metrics.network(),
+        Arc::clone(clock),
+        supervisor,
+    )
+    .await?;
+    Ok(Some(running))
 }
 
 async fn open_store(config: &Config, clock: Clock) -> anyhow::Result<(Store, OpenReport)> {
@@ -264,9 +319,12 @@ async fn watch_readiness(store: Store, health: Health, stop: CancellationToken) 
         if let Err(error) = &state {
             tracing::warn!(component = "health", failed_checks = "store", %error, "not ready");
         }
-        health.set("store", state.is_ok());
+        health.set("store", state.err().map(|_| "does not take writes".to_owned()));
         let searchable = store.index_ready();
-        health.set("search", searchable);
+        health.set(
+            "search",
+            (!searchable).then(|| "the index is being built".to_owned()),
+        );
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(if searchable { HEALTH_INTERVAL } else { INDEX_INTERVAL }) => {}

@@ -43,6 +43,7 @@ pub use index::{
     Budget, IndexBytes, LabelQuery, Listed, Plan, Query, QueryError, QueryErrorKind, QueryKind, Scan,
     Severity, Sort,
 };
+pub use remote::RemoteIndex;
 pub use search::Hits;
 pub use store::{Clock, Store};
 pub use types::{

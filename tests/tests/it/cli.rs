@@ -262,6 +262,8 @@ fn a_node_that_is_not_there_is_said_plainly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_followed_in_every_form() {
+    // Whoever is first builds the binary, which takes longer than anybody waits for a listener.
+    tokio::task::block_in_place(dirnode_tests::program::binary);
     for form in ["human", "json", "jsonl", "raw"] {
         let node = Setup::default().with_metrics().start().await;
         let metrics = node.node.metrics_address().unwrap().to_string();

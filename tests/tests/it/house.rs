@@ -242,6 +242,9 @@ fn rooms_of_the_server_use_only_what_is_drawn() {
         ("queries", &["runtime"]),
         ("shards", &["runtime"]),
         ("publications", &["events", "ingest", "queries", "runtime"]),
+        ("library", &["ingest", "policy"]),
+        ("ports", &[]),
+        ("membership", &["config", "ports", "runtime"]),
         (
             "api",
             &[
@@ -253,6 +256,7 @@ fn rooms_of_the_server_use_only_what_is_drawn() {
                 "telemetry",
                 "queries",
                 "publications",
+                "membership",
             ],
         ),
         // It reads figures of rooms when somebody asks, and says codes as the API names them.

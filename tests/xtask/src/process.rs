@@ -68,6 +68,7 @@ impl Plan {
             .arg(&self.data_dir)
             .env_remove("DIRNODE_CONFIG")
             .env("DIRECTORY_SERVER_METRICS_ENABLED", "false")
+            .env("DIRECTORY_SERVER_ROUTING_ENABLED", "false")
             .env("DIRECTORY_SERVER_STARTUP_RECORD_ENABLED", "false")
             .env("DIRECTORY_SERVER_OASF_API_VALIDATION_MODE", self.validation)
             .stdin(Stdio::null())

@@ -1,4 +1,5 @@
 //! `grpc.health.v1.Health`: the whole node under the empty name, and each component under its own (operations §5.3).
+//! What a component waits for is told in words where there is room for them, which gRPC health has not.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -18,16 +19,17 @@ pub struct Health(watch::Sender<State>);
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    components: BTreeMap<&'static str, bool>,
+    /// What each component waits for; nothing once it is ready.
+    components: BTreeMap<&'static str, Option<String>>,
     draining: bool,
 }
 
 impl State {
     fn of(&self, name: &str) -> Option<ServingStatus> {
         let serving = if name.is_empty() {
-            !self.components.is_empty() && self.components.values().all(|ready| *ready)
+            !self.components.is_empty() && self.components.values().all(Option::is_none)
         } else {
-            *self.components.get(name)?
+            self.components.get(name)?.is_none()
         };
         Some(if serving && !self.draining {
             ServingStatus::Serving
@@ -41,17 +43,23 @@ impl Health {
     /// Nothing is ready yet.
     #[must_use]
     pub fn new(components: &[&'static str]) -> Self {
-        let components = components.iter().map(|name| (*name, false)).collect();
+        let components = components
+            .iter()
+            .map(|name| (*name, Some("starting".to_owned())))
+            .collect();
         Self(watch::Sender::new(State {
             components,
             draining: false,
         }))
     }
 
-    /// A component became ready or stopped being so.
-    pub fn set(&self, component: &'static str, ready: bool) {
-        self.0
-            .send_if_modified(|state| state.components.insert(component, ready) != Some(ready));
+    /// What a component waits for or suffers from, in a few words; `None` when it is ready. True if that is news.
+    pub fn set(&self, component: &'static str, fault: Option<String>) -> bool {
+        self.0.send_if_modified(|state| {
+            let news = state.components.get(component) != Some(&fault);
+            state.components.insert(component, fault);
+            news
+        })
     }
 
     /// The node is stopping: nothing serves any more.
@@ -59,16 +67,17 @@ impl Health {
         self.0.send_modify(|state| state.draining = true);
     }
 
-    /// Components that are not ready; `draining` while the node stops.
+    /// Components that are not ready, each with what is missing; `draining` while the node stops.
     #[must_use]
-    pub fn failing(&self) -> Vec<&'static str> {
+    pub fn failing(&self) -> Vec<String> {
         let state = self.0.borrow();
         let failing = state
             .components
             .iter()
-            .filter(|(_, ready)| !**ready)
-            .map(|(name, _)| *name);
-        failing.chain(state.draining.then_some("draining")).collect()
+            .filter_map(|(name, fault)| Some(format!("{name}: {}", fault.as_ref()?)));
+        failing
+            .chain(state.draining.then(|| "draining".to_owned()))
+            .collect()
     }
 }
 
@@ -111,20 +120,25 @@ mod tests {
 
     #[test]
     fn the_node_serves_when_every_component_does() {
-        let health = Health::new(&["store", "routing"]);
+        let health = Health::new(&["store", "network"]);
         assert_eq!(health.0.borrow().of(""), Some(ServingStatus::NotServing));
-        health.set("store", true);
+        assert!(health.set("store", None));
         assert_eq!(
             (health.0.borrow().of(""), health.0.borrow().of("store")),
             (Some(ServingStatus::NotServing), Some(ServingStatus::Serving))
         );
-        health.set("routing", true);
+        assert_eq!(health.failing(), ["network: starting"]);
+        assert!(
+            health.set("network", Some("no peers".into())) && !health.set("network", Some("no peers".into()))
+        );
+        assert_eq!(health.failing(), ["network: no peers"]);
+        assert!(health.set("network", None));
         assert_eq!(health.0.borrow().of(""), Some(ServingStatus::Serving));
         assert_eq!(health.0.borrow().of("nope"), None);
         health.drain();
         assert_eq!(
             (health.0.borrow().of(""), health.failing()),
-            (Some(ServingStatus::NotServing), vec!["draining"])
+            (Some(ServingStatus::NotServing), vec!["draining".to_owned()])
         );
     }
 }

@@ -6,6 +6,7 @@ mod frames;
 pub mod health;
 pub mod limit;
 mod naming;
+mod node;
 mod pending;
 mod reflection;
 mod routing;
@@ -21,6 +22,7 @@ use tonic::service::Routes;
 use crate::config::Connection;
 use crate::events::EventBus;
 use crate::ingest::Ingest;
+use crate::membership::Membership;
 use crate::policy::Policy;
 use crate::publications::Publications;
 
@@ -37,6 +39,8 @@ pub struct Api {
     pub events: EventBus,
     /// The jobs that publish.
     pub publications: Publications,
+    /// The node's place in the network; `None` when the network is off.
+    pub membership: Option<Membership>,
 }
 
 /// Every service of the node, with its message limits.
@@ -46,6 +50,7 @@ pub struct Api {
 pub fn routes(api: &Api, health: health::Health, limits: &Connection) -> anyhow::Result<Routes> {
     use dirnode_proto::events::v1::event_service_server::EventServiceServer;
     use dirnode_proto::naming::v1::naming_service_server::NamingServiceServer;
+    use dirnode_proto::node::v1::node_service_server::NodeServiceServer;
     use dirnode_proto::routing::v1::publication_service_server::PublicationServiceServer;
     use dirnode_proto::routing::v1::routing_service_server::RoutingServiceServer;
     use dirnode_proto::runtime::v1::discovery_service_server::DiscoveryServiceServer;
@@ -87,7 +92,10 @@ pub fn routes(api: &Api, health: health::Health, limits: &Connection) -> anyhow:
         .add_service(limited!(SyncServiceServer::new(pending::Pending)))
         .add_service(limited!(RoutingServiceServer::new(routing.clone())))
         .add_service(limited!(PublicationServiceServer::new(routing)))
-        .add_service(limited!(SearchServiceServer::new(search::SearchApi::new(api))))
+        .add_service(limited!(SearchServiceServer::new(search::SearchApi::new(
+            Arc::clone(&api)
+        ))))
+        .add_service(limited!(NodeServiceServer::new(node::NodeApi::new(api))))
         .add_service(limited!(SignServiceServer::new(pending::Pending)))
         .add_service(limited!(DiscoveryServiceServer::new(pending::Pending)))
         .add_service(HealthServer::new(health))

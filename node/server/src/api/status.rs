@@ -3,6 +3,7 @@
 //! Texts of the wire that are made by the transport library are put into the words that clients of the network know
 //! (grpc-api §3.5, §4.0).
 
+use dirnode_network::{ErrorKind as NetworkErrorKind, NetworkError};
 use dirnode_store::{QueryError, QueryErrorKind, StoreError, StoreErrorKind};
 use tonic::{Code, Status};
 
@@ -76,6 +77,22 @@ pub fn search_status(error: &SearchError) -> Status {
         QueryError::Id { .. } => Status::new(code, format!("failed to create filter options: {inner}")),
         _ => Status::new(code, inner.to_string()),
     }
+}
+
+/// A question to the network without a good answer.
+#[must_use]
+pub fn network_status(error: &NetworkError) -> Status {
+    let code = match (error, error.kind()) {
+        (NetworkError::Timeout { .. }, _) => Code::DeadlineExceeded,
+        (_, NetworkErrorKind::Invalid) => Code::InvalidArgument,
+        (_, NetworkErrorKind::NotFound) => Code::NotFound,
+        (_, NetworkErrorKind::Denied) => Code::PermissionDenied,
+        (_, NetworkErrorKind::Busy) => Code::ResourceExhausted,
+        (_, NetworkErrorKind::Unavailable) => Code::Unavailable,
+        (_, NetworkErrorKind::Corrupt) => Code::DataLoss,
+        (_, NetworkErrorKind::Internal) => Code::Internal,
+    };
+    Status::new(code, error.to_string())
 }
 
 impl From<IngestError> for Status {

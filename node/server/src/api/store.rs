@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Api;
 use super::status::store_status;
-use crate::ingest::labels_of;
+use crate::ingest::{annotations_of, labels_of};
 use crate::policy::{Action, Caller};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -158,18 +158,7 @@ async fn lookup(api: Arc<Api>, reference: RecordRef) -> Result<RecordMeta, Statu
     };
     api.store.touch(cid, Usage::Lookup);
     let summary = row.summary;
-    let own = [
-        ("name", &summary.name),
-        ("version", &summary.version),
-        ("oasf-version", &summary.schema_version),
-        ("previous-cid", &summary.previous_record_cid),
-    ];
-    let mut annotations: HashMap<String, String> = own
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(key, value)| (key.to_owned(), value.clone()))
-        .collect();
-    annotations.extend(summary.annotations);
+    let annotations: HashMap<String, String> = annotations_of(&summary).into_iter().collect();
     let schema_version = if summary.schema_version.is_empty() {
         "0.7.0".to_owned()
     } else {

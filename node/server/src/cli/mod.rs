@@ -9,6 +9,7 @@ mod index;
 mod info;
 mod inputs;
 mod json;
+mod network;
 mod output;
 mod pull;
 mod push;
@@ -70,6 +71,16 @@ enum Command {
     Count(search::CountArgs),
     /// List the records that the node announces
     List(search::ListArgs),
+    /// Show who a node is to the network
+    Id(network::id::Args),
+    /// Show the state of a node and of its place in the network
+    Status(network::status::Args),
+    /// List the peers that a node is connected to
+    Peers(network::peers::Args),
+    /// Measure the round trip from a node to a peer
+    Ping(network::ping::Args),
+    /// Find out who provides a record, by the DHT
+    FindProviders(network::providers::Args),
     /// Check records against the built-in OASF schemas, without a node
     Validate(validate::Args),
     /// Look after the data of a stopped node
@@ -162,6 +173,11 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Search(args) => block_on(search::search(args)),
         Command::Count(args) => block_on(search::count(args)),
         Command::List(args) => block_on(search::list(args)),
+        Command::Id(args) => block_on(network::id::run(args)),
+        Command::Status(args) => block_on(network::status::run(args)),
+        Command::Peers(args) => block_on(network::peers::run(args)),
+        Command::Ping(args) => block_on(network::ping::run(args)),
+        Command::FindProviders(args) => block_on(network::providers::run(args)),
         Command::Validate(args) => validate::run(&args),
         Command::Index(args) => block_on(index::run(args)),
         Command::Store(args) => store::run(&args),

@@ -21,6 +21,7 @@ const DEFAULT_CONFIG: &str = "/etc/agntcy/dir/server.config.yml";
     dirnode run\n  \
     dirnode run --data-dir /srv/dirnode --listen-address 0.0.0.0:8888 --log-format json\n  \
     dirnode run --config server.config.yml\n  \
+    dirnode run --bootstrap-peer /dns/bootstrap.example.org/tcp/8999/p2p/12D3KooW…\n  \
     DIRECTORY_SERVER_METRICS_ENABLED=false dirnode run"
 )]
 pub(crate) struct Args {
@@ -33,6 +34,12 @@ pub(crate) struct Args {
     /// Address of the gRPC API [default: 0.0.0.0:8888]
     #[arg(long, value_name = "HOST:PORT")]
     listen_address: Option<String>,
+    /// Where peers are taken in, a multiaddr, or several with commas [default: /ip4/0.0.0.0/tcp/8999]
+    #[arg(long, value_name = "MULTIADDR")]
+    peer_address: Option<String>,
+    /// Join the network through this peer; may be given several times. Without any the node is a bootstrap node
+    #[arg(long, value_name = "MULTIADDR/p2p/ID")]
+    bootstrap_peer: Vec<String>,
     /// debug, info, warn, error, or a filter
     #[arg(long, env = "DIRECTORY_LOGGER_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<String>,
@@ -58,6 +65,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if !remarks.without_effect.is_empty() {
         let keys = remarks.without_effect.join(", ");
         tracing::info!(component = "config", %keys, "keys that have no effect in this release");
+    }
+    for warning in &remarks.warnings {
+        tracing::warn!(component = "config", "{warning}");
     }
     if !remarks.unknown.is_empty() {
         let keys = remarks.unknown.join(", ");
@@ -94,7 +104,12 @@ fn read_config(args: &Args) -> anyhow::Result<(Config, Remarks, Option<PathBuf>)
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         )
         .flag("data_dir", args.data_dir.clone())
-        .flag("listen_address", args.listen_address.clone());
+        .flag("listen_address", args.listen_address.clone())
+        .flag("routing.listen_address", args.peer_address.clone())
+        .flag(
+            "routing.bootstrap_peers",
+            (!args.bootstrap_peer.is_empty()).then(|| args.bootstrap_peer.join(",")),
+        );
     let (config, remarks) = Config::read(&layers)?;
     Ok((config, remarks, file))
 }
@@ -113,7 +128,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let stopped_by = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
-        () = node.ended() => anyhow::bail!("the gRPC server ended by itself; the log says why"),
+        part = node.ended() => {
+            // What was accepted is on disk; what can still be done in order is.
+            let stopped = node.stop().await;
+            tracing::error!(component = "node", part, clean = stopped.is_ok(), "a part of the node ended by itself");
+            anyhow::bail!("the {part} ended by itself; the log says why");
+        }
     };
     tracing::info!(component = "node", signal = stopped_by, "stopping");
     node.stop().await?;

@@ -23,7 +23,8 @@ const ACCEPTED: &[&str] = &[
     "logging",
     "naming",
     "publication",
-    "routing",
+    "routing.autosync",
+    "routing.republish_interval",
     "store.oci.advertised_insecure",
     "store.oci.advertised_registry_address",
     "store.oci.auth_config",
@@ -69,9 +70,11 @@ pub(super) fn read(layers: &Layers) -> Result<(Config, Remarks), Faults> {
         check_address(&mut keys, "healthcheck_address", &health_address);
     }
 
+    let routing = super::routing::read(&mut keys, &data_dir);
     let config = Config {
         listen_address,
         data_dir,
+        routing,
         row_cache_bytes: keys.number("store.row_cache_bytes", 256 * 1024 * 1024, "a number of bytes"),
         validation: validation(&mut keys),
         connection: connection(&mut keys),
@@ -391,6 +394,70 @@ mod tests {
         ] {
             assert_eq!(read_yaml(yaml, &[]).unwrap_err().0.len(), 1, "{yaml}");
         }
+    }
+
+    const PEER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+
+    #[test]
+    fn the_network_s_keys_are_read_from_lists_and_texts() {
+        let (config, remarks) = read_yaml("", &[]).unwrap();
+        assert_eq!(config.routing.listen[0].to_string(), "/ip4/0.0.0.0/tcp/8999");
+        assert!(config.routing.enabled && config.routing.gossip && !config.routing.mdns);
+        assert_eq!(config.routing.refresh_interval, Duration::from_secs(30));
+        assert_eq!(remarks, Remarks::default());
+
+        let yaml = format!(
+            "routing: {{bootstrap_peers: [/ip4/10.0.0.1/tcp/5555/p2p/{PEER}, ''], refresh_interval: 45s, gossipsub: {{enabled: \"false\"}}}}"
+        );
+        let env = [(
+            "DIRECTORY_SERVER_ROUTING_LISTEN_ADDRESS",
+            "/ip4/127.0.0.1/tcp/1, /ip4/127.0.0.1/udp/1/quic-v1",
+        )];
+        let (config, _) = read_yaml(&yaml, &env).unwrap();
+        assert_eq!(
+            (config.routing.listen.len(), config.routing.bootstrap.len()),
+            (2, 1)
+        );
+        assert_eq!(config.routing.refresh_interval, Duration::from_secs(45));
+        assert!(!config.routing.gossip);
+
+        // A variable that is set but empty counts as set.
+        let env = [("DIRECTORY_SERVER_ROUTING_BOOTSTRAP_PEERS", "")];
+        assert!(read_yaml(&yaml, &env).unwrap().0.routing.bootstrap.is_empty());
+    }
+
+    #[test]
+    fn every_fault_of_the_network_s_keys_is_named() {
+        let yaml = "routing: {listen_address: nowhere, bootstrap_peers: /ip4/10.0.0.1/tcp/1, refresh_interval: 1ms, mdns: maybe}";
+        let text = read_yaml(yaml, &[]).unwrap_err().to_string();
+        for part in [
+            "routing.listen_address (from test.yml): \"nowhere\"",
+            "routing.bootstrap_peers (from test.yml): /ip4/10.0.0.1/tcp/1 has no peer id",
+            "routing.refresh_interval (from test.yml)",
+            "routing.mdns (from test.yml)",
+        ] {
+            assert!(text.contains(part), "{part} missing in: {text}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_nobody_could_meet_is_a_fault_and_one_that_only_dials_is_not() {
+        let alone = read_yaml("routing: {listen_address: ''}", &[]).unwrap_err();
+        assert_eq!(alone.0.len(), 1, "{alone}");
+        let yaml =
+            format!("routing: {{listen_address: '', bootstrap_peers: [/ip4/10.0.0.1/tcp/1/p2p/{PEER}]}}");
+        assert!(read_yaml(&yaml, &[]).unwrap().0.routing.listen.is_empty());
+        let off = "routing: {listen_address: '', enabled: false}";
+        assert!(!read_yaml(off, &[]).unwrap().0.routing.enabled);
+    }
+
+    #[test]
+    fn forced_both_ways_means_public_and_is_said() {
+        let yaml = "routing: {force_reachability_public: true, force_reachability_private: true, republish_interval: 36h}";
+        let (config, remarks) = read_yaml(yaml, &[]).unwrap();
+        assert_eq!(config.routing.reachability, dirnode_network::Reachability::Public);
+        assert_eq!(remarks.warnings.len(), 1);
+        assert_eq!(remarks.without_effect, ["routing.republish_interval"]);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 
 mod duration;
 mod keys;
+mod routing;
 mod source;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use routing::Routing;
 pub use source::{Fault, Faults, Layers, Remarks};
 
 /// Everything `dirnode run` needs to know.
@@ -35,6 +37,8 @@ pub struct Config {
     pub health_address: Option<String>,
     /// `events`: buffers of subscribers.
     pub events: Events,
+    /// `routing`: the node's part in the network.
+    pub routing: Routing,
     /// `startup_record.enabled`: whether the node describes itself in its own directory.
     pub startup_record: bool,
 }

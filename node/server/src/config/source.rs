@@ -122,6 +122,7 @@ pub struct Reader<'a> {
     layers: &'a Layers,
     asked: BTreeSet<String>,
     faults: Vec<Fault>,
+    warnings: Vec<String>,
 }
 
 /// One value and where it came from.
@@ -138,6 +139,7 @@ impl<'a> Reader<'a> {
             layers,
             asked: BTreeSet::new(),
             faults: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -170,6 +172,17 @@ impl<'a> Reader<'a> {
             source: source.to_owned(),
             problem,
         });
+    }
+
+    /// Something that is taken, but not as its writer may think.
+    pub fn warn(&mut self, text: &str) {
+        self.warnings.push(text.to_owned());
+    }
+
+    /// Where the value of a key comes from, for a fault that is found later.
+    pub fn source_of(&mut self, path: &str) -> String {
+        self.find(path)
+            .map_or_else(|| "the default".to_owned(), |found| found.source)
     }
 
     fn read<T>(&mut self, path: &str, default: T, parse: impl FnOnce(&Value) -> Result<T, String>) -> T {
@@ -224,6 +237,28 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Several texts: a YAML list, or one text with commas between them. Empty ones are passed over.
+    pub fn list(&mut self, path: &str, default: &str) -> Vec<String> {
+        let split = |text: &str| -> Vec<String> {
+            text.split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        self.read(path, split(default), |value| match value {
+            Value::Array(items) => items
+                .iter()
+                .map(|item| scalar(item).ok_or_else(|| format!("{item} in it is not a text")))
+                .filter(|item| !matches!(item, Ok(text) if text.trim().is_empty()))
+                .map(|item| item.map(|text| text.trim().to_owned()))
+                .collect(),
+            _ => scalar(value)
+                .map(|text| split(&text))
+                .ok_or_else(|| format!("{value} is not a list of texts")),
+        })
+    }
+
     /// Ends the reading: what was set and not asked for, or every fault. `accepted` are keys, or parents of keys, that
     /// are known and have no effect.
     pub fn finish(self, accepted: &[&str]) -> Result<Remarks, Faults> {
@@ -234,7 +269,10 @@ impl<'a> Reader<'a> {
             path.strip_prefix(key)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(dot))
         };
-        let mut remarks = Remarks::default();
+        let mut remarks = Remarks {
+            warnings: self.warnings,
+            ..Remarks::default()
+        };
         for path in self.layers.file.keys().filter(|path| !self.asked.contains(*path)) {
             let known = accepted.iter().any(|key| below(path, key, '.'));
             let list = if known {
@@ -258,13 +296,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Keys that were set and change nothing.
+/// What whoever wrote the configuration should hear.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remarks {
     /// Nobody knows them; a slip of the pen, most likely.
     pub unknown: Vec<String>,
     /// The reference knows them; this release does nothing with them.
     pub without_effect: Vec<String>,
+    /// Sentences about settings that contradict each other and are taken all the same.
+    pub warnings: Vec<String>,
 }
 
 fn env_name(path: &str) -> String {

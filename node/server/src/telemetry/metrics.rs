@@ -163,6 +163,12 @@ impl Metrics {
             .register_collector(Box::new(Rooms { store, events }));
     }
 
+    /// Where the network puts its metrics. Each series gets a label, as dashboards of the network expect.
+    pub fn network(&mut self) -> &mut Registry {
+        self.registry
+            .sub_registry_with_label(("room".into(), "network".into()))
+    }
+
     /// The methods by path, `/package.Service/Method`.
     #[must_use]
     pub fn methods(&self) -> Arc<HashMap<String, Arc<Method>>> {

@@ -5,9 +5,24 @@
 //! reads a clock and never asks the network. It is bounded in every direction, in memory, with a snapshot and a log of
 //! changes behind it, so that a restart does not begin with nothing. See `docs/decisions/0003-remote-labels.md`.
 
+mod folder;
+mod index;
+mod log;
+mod matching;
+mod names;
 mod query;
+mod room;
+mod sorted;
+mod state;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod tombs;
 mod types;
+mod writer;
 
+pub use index::{Expired, RemoteIndex};
+pub use names::MAX_SEGMENTS;
 pub use query::{
     DEFAULT_BUDGET, Hit, MAX_QUERIES, Place, Provider, RemoteHits, RemoteQuery, RemoteQueryKind,
     RemoteSearch, RemoteSearchError,

@@ -64,7 +64,11 @@ fn is_root(node: u32) -> bool {
 }
 
 fn segments(namespace: Namespace, value: &str) -> impl Iterator<Item = &str> {
-    let most = if namespace == Namespace::Locators { 1 } else { usize::MAX };
+    let most = if namespace == Namespace::Locators {
+        1
+    } else {
+        usize::MAX
+    };
     value.splitn(most, '/')
 }
 
@@ -123,7 +127,14 @@ impl Names {
         Some(number)
     }
 
-    /// Takes back one [`Names::acquire`].
+    /// A label of which the number is known is had by one row more.
+    pub(super) fn hold(&mut self, number: u32) {
+        if let Some(name) = self.names.get_mut(number) {
+            name.refs = name.refs.saturating_add(1);
+        }
+    }
+
+    /// Takes back one [`Names::acquire`] or [`Names::hold`].
     pub(super) fn release(&mut self, number: u32) {
         let Some(name) = self.names.get_mut(number) else {
             return;
@@ -161,7 +172,7 @@ impl Names {
         if is_root(above) {
             return NONE;
         }
-        self.hold(above);
+        self.use_place(above);
         above
     }
 
@@ -176,7 +187,7 @@ impl Names {
             self.nodes.take(node);
             return NONE;
         }
-        self.hold(parent);
+        self.use_place(parent);
         let (nodes, random) = (&self.nodes, &self.random);
         let hash_of = |number: &u32| {
             let node = nodes.get(*number);
@@ -186,7 +197,7 @@ impl Names {
         node
     }
 
-    fn hold(&mut self, node: u32) {
+    fn use_place(&mut self, node: u32) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.refs = node.refs.saturating_add(1);
         }
@@ -290,7 +301,10 @@ mod tests {
         let above: Vec<u32> = names.above(label).collect();
         assert_eq!(
             above,
-            [place(Namespace::Skills, "a/b").unwrap(), place(Namespace::Skills, "a").unwrap()]
+            [
+                place(Namespace::Skills, "a/b").unwrap(),
+                place(Namespace::Skills, "a").unwrap()
+            ]
         );
         for value in ["", "/", "a/", "/a", "a//b", "a/b/c", "b", "a/./b", "A"] {
             assert_eq!(place(Namespace::Skills, value), None, "{value:?}");
@@ -316,7 +330,13 @@ mod tests {
     fn what_no_row_has_is_gone() {
         let mut names = Names::default();
         let deep = format!("/skills/{}", "s/".repeat(400));
-        let texts = ["/skills/a/b", "/skills/a", "/locators/x", "/skills/..", deep.as_str()];
+        let texts = [
+            "/skills/a/b",
+            "/skills/a",
+            "/locators/x",
+            "/skills/..",
+            deep.as_str(),
+        ];
         let numbers: Vec<u32> = texts.iter().map(|text| acquire(&mut names, text)).collect();
         assert_eq!(names.counts(), (5, 3 + MAX_SEGMENTS));
         assert_eq!(acquire(&mut names, "/skills/a"), numbers[1]);

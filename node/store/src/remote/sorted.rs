@@ -108,7 +108,10 @@ impl Sorted {
     /// Adds an entry; false if it is there.
     pub(super) fn insert(&mut self, entry: u64, mut order: impl FnMut(u64, u64) -> Ordering) -> bool {
         let mut pos = self.seek(Pos::default(), |other| order(other, entry) == Ordering::Less);
-        if self.get(pos).is_some_and(|other| order(other, entry) == Ordering::Equal) {
+        if self
+            .get(pos)
+            .is_some_and(|other| order(other, entry) == Ordering::Equal)
+        {
             return false;
         }
         let entries = match self {
@@ -159,7 +162,10 @@ impl Sorted {
     /// Takes an entry out; false if it is not there.
     pub(super) fn remove(&mut self, entry: u64, mut order: impl FnMut(u64, u64) -> Ordering) -> bool {
         let pos = self.seek(Pos::default(), |other| order(other, entry) == Ordering::Less);
-        if self.get(pos).is_none_or(|other| order(other, entry) != Ordering::Equal) {
+        if self
+            .get(pos)
+            .is_none_or(|other| order(other, entry) != Ordering::Equal)
+        {
             return false;
         }
         match self {
