@@ -42,7 +42,8 @@ impl Sorted {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         matches!(self, Self::One(entries) if entries.is_empty())
     }
 
