@@ -65,7 +65,8 @@ impl Shards {
         let (mut shards, mut ended) = (Vec::new(), Vec::new());
         for number in 0..threads.min(MOST_THREADS) {
             let (queue, waiting) = mpsc::channel(WAITING);
-            let incoming = ReceiverStream::new(waiting).map(|(stream, counted)| Connection::here(stream, counted));
+            let incoming =
+                ReceiverStream::new(waiting).map(|(stream, counted)| Connection::here(stream, counted));
             let serving = serve(Box::pin(incoming));
             let (done, end) = oneshot::channel();
             let cut = cut.clone();
@@ -145,7 +146,10 @@ async fn accept(listeners: Vec<TcpListener>, shards: Vec<Shard>, stop: Cancellat
                 let given = shard.queue.send_timeout((stream, counted), HAND_OVER).await;
                 // A thread that has ended says why in the log.
                 if let Err(SendTimeoutError::Timeout(_)) = given {
-                    tracing::warn!(component = "grpc", "a thread takes no connections; one was closed");
+                    tracing::warn!(
+                        component = "grpc",
+                        "a thread takes no connections; one was closed"
+                    );
                 }
             }
             Err(error) => tracing::debug!(component = "grpc", %error, "connection lost before it was served"),

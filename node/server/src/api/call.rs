@@ -193,7 +193,11 @@ impl Call {
                 grpc.service = method.service.as_str(),
                 grpc.method = method.name.as_str(),
                 grpc.method_type = method.kind,
-                peer.address = facts.peer.map(|peer| peer.to_string()).unwrap_or_default().as_str(),
+                peer.address = facts
+                    .peer
+                    .map(|peer| peer.to_string())
+                    .unwrap_or_default()
+                    .as_str(),
                 request_id = text(facts.request_id.as_ref()),
                 "started call"
             );
@@ -234,7 +238,11 @@ impl Call {
                     grpc.service = self.method.service.as_str(),
                     grpc.method = self.method.name.as_str(),
                     grpc.method_type = self.method.kind,
-                    peer.address = facts.peer.map(|peer| peer.to_string()).unwrap_or_default().as_str(),
+                    peer.address = facts
+                        .peer
+                        .map(|peer| peer.to_string())
+                        .unwrap_or_default()
+                        .as_str(),
                     request_id = text(facts.request_id.as_ref()),
                     correlation_id = text(facts.correlation_id.as_ref()),
                     user_agent = text(facts.user_agent.as_ref()),

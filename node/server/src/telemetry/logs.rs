@@ -389,7 +389,10 @@ fn timestamp() -> String {
 /// A JSON string.
 fn json_text(out: &mut String, text: &str) {
     out.push('"');
-    if text.bytes().all(|byte| matches!(byte, 0x20..0x7f) && byte != b'"' && byte != b'\\') {
+    if text
+        .bytes()
+        .all(|byte| matches!(byte, 0x20..0x7f) && byte != b'"' && byte != b'\\')
+    {
         out.push_str(text);
         out.push('"');
         return;

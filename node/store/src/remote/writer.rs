@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use parking_lot::RwLock;
 
@@ -215,11 +215,8 @@ impl Writer {
                 };
                 snapshot.append(&buffer)?;
                 from = from.saturating_add(PART);
-                loop {
-                    match receiver.try_recv() {
-                        Ok(message) => self.on(message),
-                        Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                    }
+                while let Ok(message) = receiver.try_recv() {
+                    self.on(message);
                 }
                 if from >= end {
                     break;
