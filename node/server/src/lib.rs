@@ -17,6 +17,7 @@ mod ports;
 pub mod publications;
 pub mod queries;
 pub mod remote_schema;
+pub mod routing;
 pub mod runtime;
 pub mod shards;
 pub mod startup_record;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use dirnode_identity::PeerId;
@@ -19,6 +20,7 @@ use futures_util::future::BoxFuture;
 
 use crate::ingest::{MAX_RECORD_BYTES, annotations_of};
 use crate::policy::{Action, Caller, Policy};
+use crate::routing::Routing;
 
 /// The two types of referrers that only match themselves; all others are one class (p2p-wire §5.3).
 const OWN_CLASS: [&str; 2] = ["agntcy.dir.sign.v1.Signature", "agntcy.dir.sign.v1.PublicKey"];
@@ -29,6 +31,8 @@ pub struct StoreLibrary {
     store: Store,
     policy: Policy,
     serve_unpublished: bool,
+    /// Answers the catch-up exchange, from when it has started.
+    routing: Arc<OnceLock<Routing>>,
 }
 
 impl StoreLibrary {
@@ -39,7 +43,14 @@ impl StoreLibrary {
             store,
             policy,
             serve_unpublished,
+            routing: Arc::default(),
         }
+    }
+
+    /// Where the routing room goes once it has started; until then the catch-up exchange is not answered.
+    #[must_use]
+    pub fn routing(&self) -> Arc<OnceLock<Routing>> {
+        Arc::clone(&self.routing)
     }
 
     /// Runs one call with a copy of this value, as calls outlive the borrow.
@@ -207,6 +218,16 @@ impl Library for StoreLibrary {
         self.serve(move |this| async move {
             this.permit(peer, Action::PullReferrer)?;
             this.referrer(cid, referrer).await
+        })
+    }
+
+    fn catch_up(&self, peer: PeerId, request: Bytes) -> BoxFuture<'static, Result<Bytes, LibraryError>> {
+        self.serve(move |this| async move {
+            let page = match this.routing.get() {
+                Some(routing) => routing.catch_up(peer, request).await,
+                None => None,
+            };
+            page.ok_or_else(|| Status::new(RpcCode::Unavailable, "there is no page for this request now"))
         })
     }
 }

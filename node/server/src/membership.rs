@@ -1,8 +1,7 @@
 //! Being part of the network: the node's key, its swarm task, what the network reports, and whether it is ready.
 //!
-//! Thin on purpose. Announcements of others get a verdict by their form alone and are kept nowhere: what is believed, for
-//! how long, and what this node announces itself is the routing room's, which takes this driver's place. Never judges
-//! records or peers. State: soft, but for the key file, which is ground and made before anybody learns the peer id.
+//! Thin on purpose: it tells operators what happens and passes every event on to [`crate::routing`], which knows what to
+//! believe and what to announce. Never judges records, announcements or peers. State: soft, but for the key file, which is ground and made before anybody learns the peer id.
 //! Follows p2p-wire §1.1, §4.2 and §6.7; readiness follows the last as §7-25 advises.
 
 use std::path::{Path, PathBuf};
@@ -10,12 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dirnode_identity::{IdentityError, Keypair, from_path, load_or_create};
-use dirnode_network::wire::Announcement;
-use dirnode_network::wire::announcement::AdmitError;
-use dirnode_network::{
-    Announced, Library, Multiaddr, Network, NetworkError, NetworkEvent, NetworkHandle, PeerId, Role, Status,
-    Verdict,
-};
+use dirnode_network::{Library, Multiaddr, Network, NetworkError, NetworkEvent, NetworkHandle, Role, Status};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -27,6 +21,8 @@ use crate::runtime::{self, Clock, Supervisor};
 
 /// How long the swarm task may take to end once it was told to.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Events on their way to the routing room; behind them they wait in the network's own queue.
+const PASSED_ON: usize = 64;
 /// How often readiness is looked at while it is not there, and once it is.
 const SOON: Duration = Duration::from_millis(100);
 const LATER: Duration = Duration::from_secs(2);
@@ -178,6 +174,7 @@ impl Membership {
 #[derive(Debug)]
 pub struct Running {
     membership: Membership,
+    events: Option<mpsc::Receiver<NetworkEvent>>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -214,8 +211,10 @@ impl Running {
             "network starts"
         );
         let task = supervisor.spawn("network", task);
-        supervisor.spawn("network-events", follow(events, handle.clone()));
+        let (passed_on, followed) = mpsc::channel(PASSED_ON);
+        supervisor.spawn("network-events", follow(events, passed_on));
         Ok(Self {
+            events: Some(followed),
             membership: Membership {
                 handle,
                 listens: !settings.listen.is_empty(),
@@ -223,6 +222,11 @@ impl Running {
             },
             task: Some(task),
         })
+    }
+
+    /// What happens in the network; once.
+    pub fn take_events(&mut self) -> Option<mpsc::Receiver<NetworkEvent>> {
+        self.events.take()
     }
 
     /// The network, to ask.
@@ -282,76 +286,33 @@ fn prepare(settings: &Routing, data_dir: &Path) -> Result<Keypair, MembershipErr
     Ok(loaded.key)
 }
 
-/// Reads what the network reports until it ends.
-async fn follow(mut events: mpsc::Receiver<NetworkEvent>, handle: NetworkHandle) {
+/// Reads what the network reports until it ends, and passes it on.
+async fn follow(mut events: mpsc::Receiver<NetworkEvent>, passed_on: mpsc::Sender<NetworkEvent>) {
     while let Some(event) = events.recv().await {
-        match event {
-            NetworkEvent::Announced(announced) => {
-                let Announced {
-                    publisher,
-                    forwarder,
-                    data,
-                    ..
-                } = &announced;
-                let verdict = judge(publisher, forwarder, data);
-                // A network that is closed wants no verdicts.
-                let _ = handle.report(announced.token, verdict).await;
-            }
-            // The network logs what concerns the node itself; addresses that it derives are the exception.
-            NetworkEvent::ExternalAddressConfirmed { addr } => {
-                tracing::info!(component = "network", multiaddr = %addr, "peers can reach this node");
-            }
-            NetworkEvent::PeerConnected { peer } => {
-                tracing::debug!(component = "network", %peer, "peer connected");
-            }
-            NetworkEvent::PeerDisconnected { peer } => {
-                tracing::debug!(component = "network", %peer, "peer disconnected");
-            }
-            NetworkEvent::PeerIdentified { peer, agent, .. } => {
-                tracing::debug!(component = "network", %peer, %agent, "peer identified");
-            }
-            NetworkEvent::Discovered { peer, addr } => {
-                tracing::debug!(component = "network", %peer, multiaddr = %addr, "peer discovered");
-            }
-            other => tracing::trace!(component = "network", event = ?other, "network event"),
-        }
+        tell(&event);
+        // Without the routing room the node is stopping; the rest is told all the same.
+        let _ = passed_on.send(event).await;
     }
 }
 
-/// The verdict on an announcement, by its form.
-fn judge(publisher: &PeerId, forwarder: &PeerId, data: &[u8]) -> Verdict {
-    let Err(error) = Announcement::admit(data) else {
-        return Verdict::Accept;
-    };
-    tracing::debug!(component = "network", %publisher, %forwarder, %error, "announcement not taken");
-    // Nodes of the reference pass on whatever is signed (p2p-wire §7-5), so a forwarder is blamed only for what it wrote
-    // itself, and only where the reference would refuse it too.
-    match error {
-        AdmitError::Payload(_) if publisher == forwarder => Verdict::Reject,
-        _ => Verdict::Ignore,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_wrote_a_malformed_announcement_is_blamed_and_who_passed_it_on_is_not() {
-        let (publisher, forwarder) = (PeerId::random(), PeerId::random());
-        let announcement = |cid: &str| {
-            format!(r#"{{"cid":"{cid}","labels":["/skills/a"],"timestamp":"2026-08-21T14:39:57Z"}}"#)
-        };
-        let good = announcement("baeareicecnx2gvntm6fbcrvnc336qze6st5u7qq7457igegamd3bzkx7ri");
-        // The reference takes any text for a CID, so nobody can be blamed for one that is none.
-        let odd = announcement("not-a-cid");
-        for (data, direct, carried) in [
-            (good.as_bytes(), Verdict::Accept, Verdict::Accept),
-            (odd.as_bytes(), Verdict::Ignore, Verdict::Ignore),
-            (b"not json".as_slice(), Verdict::Reject, Verdict::Ignore),
-        ] {
-            assert_eq!(judge(&publisher, &publisher, data), direct);
-            assert_eq!(judge(&publisher, &forwarder, data), carried);
+fn tell(event: &NetworkEvent) {
+    match event {
+        // The network logs what concerns the node itself; addresses that it derives are the exception.
+        NetworkEvent::ExternalAddressConfirmed { addr } => {
+            tracing::info!(component = "network", multiaddr = %addr, "peers can reach this node");
         }
+        NetworkEvent::PeerConnected { peer } => {
+            tracing::debug!(component = "network", %peer, "peer connected");
+        }
+        NetworkEvent::PeerDisconnected { peer } => {
+            tracing::debug!(component = "network", %peer, "peer disconnected");
+        }
+        NetworkEvent::PeerIdentified { peer, agent, .. } => {
+            tracing::debug!(component = "network", %peer, %agent, "peer identified");
+        }
+        NetworkEvent::Discovered { peer, addr } => {
+            tracing::debug!(component = "network", %peer, multiaddr = %addr, "peer discovered");
+        }
+        other => tracing::trace!(component = "network", event = ?other, "network event"),
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use dirnode_store::remote::{Limits as RemoteLimits, RemoteIndex};
 use dirnode_store::{OpenReport, Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::membership::{Membership, Running};
 use crate::policy::Policy;
 use crate::publications::Publications;
 use crate::queries;
+use crate::routing::{Parts, Routing};
 use crate::runtime::{self, Clock, Supervisor};
 use crate::shards::Shards;
 use crate::startup_record;
@@ -98,9 +100,22 @@ impl Node {
         metrics.watch(store.clone(), events.clone());
         let stop = CancellationToken::new();
         let supervisor = Supervisor::new(stop.clone());
-        let network = start_network(&config, &store, &policy, &mut metrics, &clock, &supervisor).await?;
+        let mut rooms = Rooms {
+            config: &config,
+            store: &store,
+            ingest: &ingest,
+            policy: &policy,
+            clock: &clock,
+            supervisor: &supervisor,
+            stop: &stop,
+        };
+        let (network, routing) = match rooms.start_network(&mut metrics).await? {
+            None => (None, None),
+            Some((network, routing)) => (Some(network), Some(routing)),
+        };
 
-        let publications = Publications::open(store.clone(), events.clone(), Arc::clone(&clock)).await?;
+        let publications =
+            Publications::open(store.clone(), events.clone(), routing.clone(), Arc::clone(&clock)).await?;
         let api = Api {
             policy: policy.clone(),
             ingest: ingest.clone(),
@@ -108,6 +123,7 @@ impl Node {
             events: events.clone(),
             publications: publications.clone(),
             membership: network.as_ref().map(Running::membership).cloned(),
+            routing,
         };
         let routes = api::routes(&api, health.clone(), &config.connection)?;
         let layer = CallLayer::new(metrics.methods(), Limits::new(&config.rate_limit));
@@ -245,28 +261,66 @@ impl Node {
     }
 }
 
-async fn start_network(
-    config: &Config,
-    store: &Store,
-    policy: &Policy,
-    metrics: &mut Metrics,
-    clock: &Clock,
-    supervisor: &Supervisor,
-) -> anyhow::Result<Option<Running>> {
-    if !config.routing.enabled {
-        return Ok(None);
+/// What the network's rooms are built from.
+struct Rooms<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    ingest: &'a Ingest,
+    policy: &'a Policy,
+    clock: &'a Clock,
+    supervisor: &'a Supervisor,
+    stop: &'a CancellationToken,
+}
+
+impl Rooms<'_> {
+    async fn start_network(&mut self, metrics: &mut Metrics) -> anyhow::Result<Option<(Running, Routing)>> {
+        let settings = &self.config.routing;
+        if !settings.enabled {
+            return Ok(None);
+        }
+        let library = StoreLibrary::new(
+            self.store.clone(),
+            self.policy.clone(),
+            settings.serve_unpublished,
+        );
+        let answers = library.routing();
+        let mut network = Running::start(
+            settings,
+            &self.config.data_dir,
+            Arc::new(library),
+            metrics.network(),
+            Arc::clone(self.clock),
+            self.supervisor,
+        )
+        .await?;
+        let events = network
+            .take_events()
+            .context("the events of the network were taken before")?;
+        let dir = settings.datastore(&self.config.data_dir).join("labels");
+        let now_ns = (self.clock)();
+        let index =
+            tokio::task::spawn_blocking(move || RemoteIndex::open(&dir, RemoteLimits::default(), now_ns))
+                .await
+                .map_err(|_| anyhow!("opening the remote label index panicked"))?
+                .context(
+                    "the remote label index does not open; it may be removed, the network tells it again",
+                )?;
+        let parts = Parts {
+            network: network.membership().handle().clone(),
+            events,
+            store: self.store.clone(),
+            index,
+            ingest: self.ingest.clone(),
+            policy: self.policy.clone(),
+            config: settings.brain(),
+            clock: Arc::clone(self.clock),
+        };
+        let routing = Routing::start(parts, self.supervisor, self.stop.clone()).await?;
+        metrics.watch_routing(routing.clone());
+        // Set once, here.
+        let _ = answers.set(routing.clone());
+        Ok(Some((network, routing)))
     }
-    let library = StoreLibrary::new(store.clone(), policy.clone(), config.routing.serve_unpublished);
-    let running = Running::start(
-        &config.routing,
-        &config.data_dir,
-        Arc::new(library),
-        metrics.network(),
-        Arc::clone(clock),
-        supervisor,
-    )
-    .await?;
-    Ok(Some(running))
 }
 
 async fn open_store(config: &Config, clock: Clock) -> anyhow::Result<(Store, OpenReport)> {

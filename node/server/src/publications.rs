@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::events::EventBus;
 use crate::ingest::labels_of;
 use crate::queries;
+use crate::routing::Routing;
 use crate::runtime::Clock;
 
 /// Ended jobs that are kept to be asked about; beyond it the oldest are forgotten.
@@ -83,6 +84,7 @@ pub struct Publications(Arc<Inner>);
 struct Inner {
     store: Store,
     events: EventBus,
+    routing: Option<Routing>,
     clock: Clock,
     jobs: Mutex<Jobs>,
     filed: Notify,
@@ -109,7 +111,12 @@ impl Publications {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn open(store: Store, events: EventBus, clock: Clock) -> Result<Self, StoreError> {
+    pub async fn open(
+        store: Store,
+        events: EventBus,
+        routing: Option<Routing>,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
         let mut jobs = Jobs::default();
         for (key, value) in store.jobs("publication/").await? {
             let number = key.rsplit('/').next().and_then(|text| text.parse::<u64>().ok());
@@ -130,6 +137,7 @@ impl Publications {
         let inner = Inner {
             store,
             events,
+            routing,
             clock,
             jobs: Mutex::new(jobs),
             filed: Notify::new(),
@@ -363,14 +371,29 @@ impl Publications {
             .map_err(|error| error.to_string())
     }
 
-    async fn publish_one(&self, cid: RecordCid) -> Result<(), String> {
-        match self.0.store.mark_published(cid).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == StoreErrorKind::NotFound => {
-                return Err(format!("record not found: {cid}"));
-            }
-            Err(error) => return Err(error.to_string()),
+    /// Puts a record into the published set and, with a network, its news into the outbox: on disk when this returns.
+    async fn mark(&self, cid: RecordCid) -> Result<(), String> {
+        if !self.0.store.contains(cid) {
+            return Err(format!("record not found: {cid}"));
         }
+        match &self.0.routing {
+            Some(routing) => match routing.publish(cid).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(refused)) => Err(refused.to_string()),
+                Err(stopped) => Err(stopped.to_string()),
+            },
+            None => match self.0.store.mark_published(cid).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == StoreErrorKind::NotFound => {
+                    Err(format!("record not found: {cid}"))
+                }
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
+    async fn publish_one(&self, cid: RecordCid) -> Result<(), String> {
+        self.mark(cid).await?;
         if self.0.events.figures().0 > 0 {
             let row = self
                 .0

@@ -241,8 +241,12 @@ fn rooms_of_the_server_use_only_what_is_drawn() {
         ("startup_record", &["ingest", "policy", "runtime", "config"]),
         ("queries", &["runtime"]),
         ("shards", &["runtime"]),
-        ("publications", &["events", "ingest", "queries", "runtime"]),
-        ("library", &["ingest", "policy"]),
+        ("routing", &["ingest", "policy", "runtime"]),
+        (
+            "publications",
+            &["events", "ingest", "queries", "routing", "runtime"],
+        ),
+        ("library", &["ingest", "policy", "routing"]),
         ("ports", &[]),
         ("membership", &["config", "ports", "runtime"]),
         (
@@ -257,10 +261,11 @@ fn rooms_of_the_server_use_only_what_is_drawn() {
                 "queries",
                 "publications",
                 "membership",
+                "routing",
             ],
         ),
         // It reads figures of rooms when somebody asks, and says codes as the API names them.
-        ("telemetry", &["api", "events", "config", "runtime"]),
+        ("telemetry", &["api", "events", "config", "routing", "runtime"]),
     ]);
     let free = ["node", "cli", "lib", "main"];
     let rooms = server_rooms();

@@ -7,6 +7,7 @@
     reason = "a test: what does not hold ends it"
 )]
 
+mod announce;
 mod cli;
 mod common;
 mod durable;

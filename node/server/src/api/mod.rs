@@ -9,6 +9,7 @@ mod naming;
 mod node;
 mod pending;
 mod reflection;
+mod remote;
 mod routing;
 mod search;
 pub mod status;
@@ -25,6 +26,7 @@ use crate::ingest::Ingest;
 use crate::membership::Membership;
 use crate::policy::Policy;
 use crate::publications::Publications;
+use crate::routing::Routing;
 
 /// What the services need.
 #[derive(Clone)]
@@ -41,6 +43,8 @@ pub struct Api {
     pub publications: Publications,
     /// The node's place in the network; `None` when the network is off.
     pub membership: Option<Membership>,
+    /// What is announced and heard; `None` when the network is off.
+    pub routing: Option<Routing>,
 }
 
 /// Every service of the node, with its message limits.

@@ -1,5 +1,5 @@
-//! `RoutingService` and `PublicationService`, as far as this node alone goes (grpc-api §4.10): the published set, its
-//! labels, and the jobs that fill it. What other nodes announce is not known yet, so `Search` finds nothing.
+//! `RoutingService` and `PublicationService` (grpc-api §4.10): the published set, its labels, the jobs that fill it, and
+//! what other nodes are said to hold.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -68,8 +68,21 @@ impl RoutingApi {
             return Err(unknown());
         }
         emit_pulled(&self.0, cid).await?;
-        let unmarked = self.0.store.unmark_published(cid).await;
-        unmarked.map_err(|error| store_status("failed to unpublish record", &error))?;
+        match &self.0.routing {
+            Some(routing) => match routing.unpublish(cid).await {
+                Ok(Ok(())) => {}
+                Ok(Err(refused)) => {
+                    return Err(Status::unavailable(format!(
+                        "failed to unpublish record: {refused}"
+                    )));
+                }
+                Err(stopped) => return Err(Status::unavailable(stopped.to_string())),
+            },
+            None => {
+                let unmarked = self.0.store.unmark_published(cid).await;
+                unmarked.map_err(|error| store_status("failed to unpublish record", &error))?;
+            }
+        }
         self.0.events.emit(EventType::RecordUnpublished, text, Vec::new);
         Ok(())
     }
@@ -153,9 +166,20 @@ impl RoutingService for RoutingApi {
         Ok(Response::new(()))
     }
 
-    async fn search(&self, _: Request<wire::SearchRequest>) -> Result<Response<Self::SearchStream>, Status> {
+    async fn search(
+        &self,
+        request: Request<wire::SearchRequest>,
+    ) -> Result<Response<Self::SearchStream>, Status> {
         self.0.policy.permit(Caller::Anonymous, Action::Search)?;
-        Ok(Response::new(Box::pin(futures_util::stream::empty())))
+        match (&self.0.routing, &self.0.membership) {
+            (Some(routing), Some(membership)) => {
+                let me = membership.handle().id();
+                let found = super::remote::search(routing.clone(), &me, request.into_inner())?;
+                Ok(Response::new(Box::pin(found)))
+            }
+            // Nobody is heard.
+            _ => Ok(Response::new(Box::pin(futures_util::stream::empty()))),
+        }
     }
 
     async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
@@ -203,16 +227,22 @@ impl RoutingService for RoutingApi {
         if cid.is_empty() {
             return Err(Status::invalid_argument("cid is required"));
         }
-        // This node alone, and only by a label: one without labels is announced by nobody's key.
-        let listed = match RecordCid::parse(&cid) {
-            Some(cid) => self
-                .0
-                .store
-                .listed(&cid)
-                .map_err(|error| search_status(&error.into()))?,
-            None => None,
+        let Some(cid) = RecordCid::parse(&cid) else {
+            return Ok(Response::new(wire::GetProviderCountResponse { count: 0 }));
         };
-        let count = u32::from(listed.is_some_and(|listed| !listed.labels.is_empty()));
+        // Providers are counted by labels: a record without any is announced under nobody's key.
+        let listed = self
+            .0
+            .store
+            .listed(&cid)
+            .map_err(|error| search_status(&error.into()))?;
+        let own = u32::from(listed.is_some_and(|listed| !listed.labels.is_empty()));
+        let others = self
+            .0
+            .routing
+            .as_ref()
+            .map(|routing| routing.index().provider_count(&cid));
+        let count = own.saturating_add(u32::try_from(others.unwrap_or(0)).unwrap_or(u32::MAX));
         Ok(Response::new(wire::GetProviderCountResponse { count }))
     }
 }

@@ -504,6 +504,10 @@ mod tests {
         let mut seen = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            if path.ends_with("bootstrap.yml") {
+                // The bootstrap node's own; its tests read it.
+                continue;
+            }
             let (mut config, remarks) = read_yaml(&std::fs::read_to_string(&path).unwrap(), &[]).unwrap();
             assert_eq!(remarks, Remarks::default(), "{}", path.display());
             let (defaults, _) = read_yaml("", &[]).unwrap();

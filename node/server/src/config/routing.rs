@@ -73,6 +73,12 @@ impl Routing {
             .unwrap_or_else(|| data_dir.join(OWN_DATASTORE))
     }
 
+    /// The settings as the routing room takes them.
+    #[must_use]
+    pub fn brain(&self) -> dirnode_routing::Config {
+        dirnode_routing::Config::default()
+    }
+
     /// The settings as the network room takes them.
     #[must_use]
     pub fn network(&self, data_dir: &Path) -> dirnode_network::Config {

@@ -163,6 +163,11 @@ impl Metrics {
             .register_collector(Box::new(Rooms { store, events }));
     }
 
+    /// Adds figures that are asked for when they are read.
+    pub fn register(&mut self, collector: Box<dyn Collector>) {
+        self.registry.register_collector(collector);
+    }
+
     /// Where the network puts its metrics. Each series gets a label, as dashboards of the network expect.
     pub fn network(&mut self) -> &mut Registry {
         self.registry

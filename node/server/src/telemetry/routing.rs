@@ -1,0 +1,139 @@
+//! Figures of the routing room: outbox, republisher, remote labels, fetches, catch-up, and how fresh announcements are.
+
+use std::fmt;
+
+use dirnode_routing::counters::FRESHNESS_BOUNDS;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::metrics::Metrics;
+use crate::routing::Routing;
+
+/// Asked when somebody reads the metrics. Each series carries a label, as dashboards of the network expect.
+struct Figures(Routing);
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("routing figures")
+    }
+}
+
+impl Metrics {
+    /// Adds the figures of the routing room.
+    pub fn watch_routing(&mut self, routing: Routing) {
+        self.register(Box::new(Figures(routing)));
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let figures = self.0.figures();
+        for (name, value) in figures.counters.fields() {
+            let metric = ConstCounter::new(value);
+            let name = format!("dirnode_routing_{name}");
+            let help = "Counted by the routing room since its start; docs of dirnode_routing::Counters";
+            let mut descriptor = encoder.encode_descriptor(&name, help, None, metric.metric_type())?;
+            metric.encode(descriptor.encode_family(&[("room", "routing")])?)?;
+        }
+        let status = &figures.status;
+        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let remote = self.0.index().size();
+        for (name, help, value) in [
+            (
+                "outbox_open",
+                "Publications and withdrawals whose news is not out",
+                status.open,
+            ),
+            ("published", "Published records", status.published),
+            (
+                "overdue",
+                "Keys that should have been provided by now",
+                status.overdue,
+            ),
+            (
+                "provides_running",
+                "Single provides on their way",
+                status.provides,
+            ),
+            ("sweeps_running", "Sweeps on their way", status.sweeps),
+            (
+                "claims_hearsay",
+                "Rows of others told by third parties",
+                status.hearsay,
+            ),
+            ("claims_claimed", "Rows claimed by their authors", status.claimed),
+            ("claims_verified", "Rows that were checked", status.verified),
+            (
+                "tombstones",
+                "Withdrawals of others that are remembered",
+                status.tombstones,
+            ),
+            (
+                "fetches_waiting",
+                "Fetches that wait or are on their way",
+                status.fetches_waiting,
+            ),
+            ("fetches_running", "Fetches on their way", status.fetches),
+            (
+                "sync_jobs",
+                "Records that wait to be copied, or are being",
+                status.sync_jobs,
+            ),
+            (
+                "catchup_peers",
+                "Connected peers that can be caught up with",
+                status.catchup_peers,
+            ),
+            (
+                "network_peers",
+                "Peers of the network, as far as lookups tell",
+                status.network_peers,
+            ),
+            ("remote_rows", "Rows of the remote label index", remote.all_rows()),
+            ("remote_labels", "Labels of those rows", remote.labels),
+            (
+                "waiting_for_peers",
+                "Whether news waits because there is nobody to tell",
+                usize::from(status.waiting_for_peers),
+            ),
+        ] {
+            let metric = ConstGauge::new(count(value));
+            let name = format!("dirnode_routing_{name}");
+            let mut descriptor = encoder.encode_descriptor(&name, help, None, metric.metric_type())?;
+            metric.encode(descriptor.encode_family(&[("room", "routing")])?)?;
+        }
+        let malformed = ConstCounter::new(figures.malformed);
+        let mut descriptor = encoder.encode_descriptor(
+            "dirnode_routing_malformed",
+            "Announcements whose payload did not read",
+            None,
+            malformed.metric_type(),
+        )?;
+        malformed.encode(descriptor.encode_family(&[("room", "routing")])?)?;
+        freshness(&figures.counters.freshness, &mut encoder)
+    }
+}
+
+fn freshness(
+    freshness: &dirnode_routing::Freshness,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), fmt::Error> {
+    let mut descriptor = encoder.encode_descriptor(
+        "dirnode_routing_freshness_seconds",
+        "From an announcement's own time to the moment it can be found",
+        None,
+        prometheus_client::metrics::MetricType::Histogram,
+    )?;
+    let bounds = FRESHNESS_BOUNDS.into_iter().chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(freshness.buckets).collect();
+    descriptor
+        .encode_family(&[("room", "routing")])?
+        .encode_histogram::<prometheus_client::encoding::NoLabelSet>(
+            freshness.sum_seconds,
+            freshness.count,
+            &buckets,
+            None,
+        )
+}
