@@ -85,7 +85,7 @@ struct Flags {
     /// Address that others dial, if it is another one; may be repeated
     #[arg(long, global = true, value_name = "MULTIADDR")]
     announce: Vec<String>,
-    /// Other bootstrap node to stay connected to, ending in /p2p/<id>; may be repeated
+    /// Other bootstrap node to stay connected to, ending in `/p2p/<id>`; may be repeated
     #[arg(long, global = true, value_name = "MULTIADDR")]
     bootstrap_peer: Vec<String>,
     /// Address of the metrics and health pages [default: :9090]
