@@ -116,7 +116,15 @@ impl Sorted {
             return false;
         }
         let entries = match self {
-            Self::One(entries) => entries,
+            Self::One(entries) => {
+                if pos.block > 0 {
+                    pos = Pos {
+                        block: 0,
+                        at: entries.len(),
+                    };
+                }
+                entries
+            }
             Self::Many(blocks) => {
                 // Behind all entries means at the end of the last block.
                 if pos.block >= blocks.len() {
