@@ -81,15 +81,19 @@ impl RemoteIndex {
     /// [`StoreError::Io`] and [`StoreError::Full`] if the folder cannot be read or written.
     pub fn open(dir: impl AsRef<Path>, limits: Limits, now_ns: i64) -> Result<Self, StoreError> {
         let dir = dir.as_ref();
-        let mut state = State::new(limits);
+        let mut state = State::restoring(limits.clone());
         let (folder, found) = Folder::open(dir, &mut |step| {
-            // Refused only if the limits have become smaller, and then counted.
+            // Refused only if the limits of a row have become smaller, and then counted.
             let _ = state.apply(&step, &mut |_| ());
         })?;
         while state.expire(now_ns, EXPIRED_AT_ONCE, &mut |_| ()).1 {}
+        state.limit_to(limits);
         let size = state.size();
         state.counters = Counters {
             refused: state.counters.refused,
+            evicted_peer: state.counters.evicted_peer,
+            evicted_full: state.counters.evicted_full,
+            evicted_tombs: state.counters.evicted_tombs,
             restored_rows: size.all_rows() as u64,
             restored_tombs: size.tombs as u64,
             damaged_bytes: found.damaged_bytes,

@@ -14,7 +14,7 @@ use hashbrown::HashTable;
 use super::names::Names;
 use super::room::{self, NONE, Slots};
 use super::sorted::Sorted;
-use super::tables::{Peers, Records};
+use super::tables::{Peer, Peers, Records};
 use super::tombs::{Buried, Tombs, parts, second_after, second_of, slot};
 use super::types::{Bytes, Change, Counters, Limits, PeerId, Refusal, Row, Size, Standing, Tomb};
 use crate::RecordCid;
@@ -118,11 +118,33 @@ fn age(rows: &Slots<Entry>, records: &Records, one: u64, other: u64) -> Ordering
     key(row).cmp(&key(other_row))
 }
 
+/// Limits that can be kept.
+fn kept(mut limits: Limits) -> Limits {
+    limits.max_label_bytes = limits.max_label_bytes.min(MAX_LABEL_BYTES);
+    // Numbers of rows are 32 bits, and two of them mean something else.
+    limits.max_rows = limits.max_rows.min(1 << 31);
+    limits
+}
+
 impl State {
-    pub(super) fn new(mut limits: Limits) -> Self {
-        limits.max_label_bytes = limits.max_label_bytes.min(MAX_LABEL_BYTES);
-        // Numbers of rows are 32 bits, and two of them mean something else.
-        limits.max_rows = limits.max_rows.min(1 << 31);
+    /// To be filled with steps of a log: what all rows may take together is bounded only by
+    /// [`State::limit_to`], because between two steps there may be rows of a later time, or rows that had ended,
+    /// and no other row must go for them.
+    pub(super) fn restoring(limits: Limits) -> Self {
+        Self::new(Limits {
+            max_rows: usize::MAX,
+            max_rows_per_peer: usize::MAX,
+            max_labels: usize::MAX,
+            max_labels_per_peer: usize::MAX,
+            max_text_bytes: usize::MAX,
+            max_postings: usize::MAX,
+            max_tombs: usize::MAX,
+            ..limits
+        })
+    }
+
+    pub(super) fn new(limits: Limits) -> Self {
+        let limits = kept(limits);
         Self {
             limits,
             rows: Slots::default(),
@@ -138,6 +160,44 @@ impl State {
             by_standing: [0; 3],
             counters: Counters::default(),
             random: RandomState::default(),
+        }
+    }
+
+    /// Sets the limits, and lets the rows go that were not heard of for longest until all fit.
+    pub(super) fn limit_to(&mut self, limits: Limits) {
+        self.limits = kept(limits);
+        let limits = self.limits.clone();
+        let full = |state: &Self| {
+            state.rows.len() > limits.max_rows
+                || state.labels > limits.max_labels
+                || state.postings > limits.max_postings
+        };
+        let crowded = |peer: &Peer| {
+            peer.rows > limits.max_rows_per_peer || peer.labels > limits.max_labels_per_peer
+        };
+        if full(self) || self.peers.iter().any(crowded) {
+            let mut oldest: Vec<(i64, u32)> = (0..self.rows.end())
+                .filter_map(|number| Some((self.rows.get(number)?.last_seen_ns, number)))
+                .collect();
+            oldest.sort_unstable();
+            for (_, number) in oldest {
+                let peer = self.rows.get(number).and_then(|row| self.peers.get(row.peer));
+                let counter = if peer.is_some_and(crowded) {
+                    &mut self.counters.evicted_peer
+                } else if full(self) {
+                    &mut self.counters.evicted_full
+                } else {
+                    continue;
+                };
+                *counter = counter.saturating_add(1);
+                self.take(number, &mut |_| ());
+            }
+        }
+        while self.tombs.len() > limits.max_tombs
+            && let Some((_, first)) = self.tombs.first()
+        {
+            self.counters.evicted_tombs = self.counters.evicted_tombs.saturating_add(1);
+            self.unbury(first, &mut |_| ());
         }
     }
 

@@ -161,6 +161,10 @@ impl Peers {
         self.slots.get_mut(number)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.slots.iter()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
