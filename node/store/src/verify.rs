@@ -15,7 +15,7 @@ use crate::journal::entry::Change;
 use crate::journal::reader::read_file;
 use crate::journal::writer::AppendError;
 use crate::journal::{entry, parse_name};
-use crate::layout::manifest::EMPTY_CONFIG;
+use crate::layout::manifest::{self, EMPTY_CONFIG};
 use crate::layout::manifests::Manifests;
 use crate::mover::Mover;
 use crate::open::Opened;
@@ -53,6 +53,9 @@ pub struct VerifyReport {
     pub adoptable: Vec<RecordCid>,
     /// Blobs that belong to nothing.
     pub orphans: Vec<RecordCid>,
+    /// Manifests of held records and referrers that `index.json` does not name yet, because a node was killed before it
+    /// wrote it; the next start does.
+    pub unlisted_manifests: u64,
     /// Manifests named in `index.json` that are not there.
     pub missing_manifests: u64,
     /// Whether what could be repaired was repaired.
@@ -60,7 +63,8 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// True if nothing is wrong. Adoptable bodies and orphans take space only, and count as clean.
+    /// True if nothing is wrong. Adoptable bodies, orphans and unlisted manifests take space only, and count
+    /// as clean.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.damaged_files == 0
@@ -187,6 +191,11 @@ fn check_blobs(
                 Orphan::Record(_) => report.adoptable.push(cid),
                 Orphan::Referrer(head) if shared.index.read().records.contains(&head.record) => {
                     report.adoptable.push(cid);
+                }
+                _ if manifest::tag(&body)
+                    .is_some_and(|tag| live.contains(&tag) && !manifests.names(&tag)) =>
+                {
+                    report.unlisted_manifests = report.unlisted_manifests.saturating_add(1);
                 }
                 _ => report.orphans.push(cid),
             },

@@ -13,6 +13,9 @@ use super::OutputArgs;
 use super::output::{self, Format};
 use crate::config::default_data_dir;
 
+/// CIDs of each kind that are listed to a reader.
+const SHOWN: usize = 20;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -108,6 +111,7 @@ fn as_json(report: &VerifyReport) -> Value {
         "adoptable_bodies": texts(&report.adoptable),
         "orphans": texts(&report.orphans),
         "missing_manifests": report.missing_manifests,
+        "unlisted_manifests": report.unlisted_manifests,
         "repaired": report.repaired,
     })
 }
@@ -120,6 +124,10 @@ fn describe(report: &VerifyReport) -> anyhow::Result<()> {
     let counts = [
         ("damaged journal files", report.damaged_files),
         ("manifests missing from the layout", report.missing_manifests),
+        (
+            "manifests that the next start takes up in index.json",
+            report.unlisted_manifests,
+        ),
     ];
     for (what, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
         output::line(&format!("{what}: {count}"))?;
@@ -133,9 +141,12 @@ fn describe(report: &VerifyReport) -> anyhow::Result<()> {
     ] {
         if !cids.is_empty() {
             output::line(&format!("{what}: {}", cids.len()))?;
-            texts(cids)
-                .iter()
+            cids.iter()
+                .take(SHOWN)
                 .try_for_each(|cid| output::line(&format!("  {cid}")))?;
+            if let Some(more) = cids.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+                output::line(&format!("  and {more} more; -o json lists all"))?;
+            }
         }
     }
     output::line(if report.is_clean() { "sound" } else { "not sound" })

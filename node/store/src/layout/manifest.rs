@@ -68,6 +68,13 @@ pub(crate) fn is_manifest(body: &[u8]) -> bool {
         .is_ok_and(|head| head.schema_version == 2 && head.media_type == MANIFEST_TYPE)
 }
 
+/// The record or referrer that a manifest is of; `None` if `body` is no manifest of ours.
+pub(crate) fn tag(body: &[u8]) -> Option<RecordCid> {
+    let manifest: Manifest = serde_json::from_slice(body).ok()?;
+    let cid = manifest.annotations.get("org.agntcy.dir/cid")?;
+    (manifest.media_type == MANIFEST_TYPE).then(|| cid.parse().ok())?
+}
+
 /// RFC 3339 in UTC; the epoch for a time that no calendar holds.
 pub(crate) fn timestamp(ns: i64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ns))
@@ -179,6 +186,7 @@ mod tests {
         let one = of_record(&cid, &row, &summary).unwrap();
         assert_eq!(one, of_record(&cid, &row, &summary).unwrap());
         assert!(is_manifest(&one) && !is_manifest(b"{}"));
+        assert_eq!((tag(&one), tag(b"{}")), (Some(cid), None));
         let read: Manifest = serde_json::from_slice(&one).unwrap();
         assert_eq!(read.annotations[CREATED], "2023-11-14T22:13:20Z");
         assert_eq!(read.annotations["org.agntcy.dir/name"], "a");

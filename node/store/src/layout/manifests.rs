@@ -88,6 +88,11 @@ impl Manifests {
         Ok(())
     }
 
+    /// Whether a manifest of this record or referrer is written.
+    pub(crate) fn names(&self, tag: &RecordCid) -> bool {
+        self.entries.contains_key(tag)
+    }
+
     /// Digests of all manifests.
     pub(crate) fn digests(&self) -> HashSet<RecordCid> {
         self.entries.values().map(|entry| entry.manifest).collect()

@@ -172,9 +172,8 @@ impl State {
                 || state.labels > limits.max_labels
                 || state.postings > limits.max_postings
         };
-        let crowded = |peer: &Peer| {
-            peer.rows > limits.max_rows_per_peer || peer.labels > limits.max_labels_per_peer
-        };
+        let crowded =
+            |peer: &Peer| peer.rows > limits.max_rows_per_peer || peer.labels > limits.max_labels_per_peer;
         if full(self) || self.peers.iter().any(crowded) {
             let mut oldest: Vec<(i64, u32)> = (0..self.rows.end())
                 .filter_map(|number| Some((self.rows.get(number)?.last_seen_ns, number)))

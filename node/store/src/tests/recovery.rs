@@ -230,6 +230,13 @@ async fn verify_finds_and_repairs() {
     );
     assert_eq!((clean.records, clean.referrers), (9, 2));
 
+    // As after a kill between manifests and index: they are no strangers.
+    fs::remove_file(dir.path().join("oci").join("index.json")).unwrap();
+    let behind = check(dir.path(), false);
+    assert_eq!((&behind.orphans[..], behind.unlisted_manifests), (&[][..], 11));
+    assert!(check(dir.path(), true).is_clean());
+    assert_eq!(check(dir.path(), false).unlisted_manifests, 0);
+
     let (damaged, missing) = (record(2), record(3));
     fs::write(blob(dir.path(), damaged.cid), b"x").unwrap();
     fs::remove_file(blob(dir.path(), missing.cid)).unwrap();
