@@ -163,6 +163,13 @@ impl Options {
         self.with("-oci-addr", repository)
     }
 
+    /// Keep the labels of others, unchecked, as a reference node does; [`GoPeer::search`] looks there.
+    #[must_use]
+    pub fn cache(mut self) -> Self {
+        self.args.push("-cache".to_owned());
+        self
+    }
+
     /// Leave `GossipSub` out.
     #[must_use]
     pub fn no_gossip(mut self) -> Self {
@@ -471,6 +478,21 @@ impl GoPeer {
             .ask("announce_labels", json!({ "cid": cid, "labels": labels }))
             .await?;
         Ok(answer["topic_peers"].as_u64().unwrap_or(0))
+    }
+
+    /// Searches the labels it keeps by one query, `type` (skill, domain, module, locator, or empty for all) and value;
+    /// gives each record found with the peer that has it.
+    ///
+    /// # Errors
+    /// As [`GoPeer::ask`]: among others, without [`Options::cache`].
+    pub async fn search(&self, kind: &str, value: &str) -> Result<Vec<(String, String)>, String> {
+        let queries = json!([{ "type": kind, "value": value }]);
+        let answer = self.ask("search", json!({ "queries": queries })).await?;
+        let found = answer["results"].as_array().cloned().unwrap_or_default();
+        Ok(found
+            .iter()
+            .map(|found| (text(found, "cid"), text(found, "peer")))
+            .collect())
     }
 
     /// Serves a record; gives its CID.

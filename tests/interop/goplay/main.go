@@ -30,6 +30,7 @@ type config struct {
 	mdns      bool
 	noGossip  bool
 	noRPC     bool
+	cache     bool
 }
 
 // listFlag is a flag that may be given several times, or once with commas.
@@ -91,6 +92,7 @@ func main() {
 	flag.BoolVar(&c.mdns, "mdns", false, "announce and look for local peers by mDNS, as a reference node always does")
 	flag.BoolVar(&c.noGossip, "no-gossip", false, "do not start GossipSub")
 	flag.BoolVar(&c.noRPC, "no-rpc", false, "do not serve the RPC protocol")
+	flag.BoolVar(&c.cache, "cache", false, "keep a label cache, fed by gossip and by provider records, to search in")
 	flag.Parse()
 
 	out := newPrinter(os.Stdout)
@@ -126,6 +128,8 @@ type request struct {
 	CID       string            `json:"cid"`
 	Key       string            `json:"key"`
 	Labels    []string          `json:"labels"`
+	Queries   []labelQuery      `json:"queries"`
+	MinScore  int               `json:"min_score"`
 	Timestamp string            `json:"timestamp"`
 	JSON      json.RawMessage   `json:"json"`
 	Type      string            `json:"type"`

@@ -44,6 +44,7 @@ type node struct {
 	dht    *dht.IpfsDHT
 	gossip *gossip
 	shelf  *shelf
+	cache  *labelCache // nil without -cache
 	server *gorpc.Server
 	client *gorpc.Client
 	stop   context.CancelFunc
@@ -75,6 +76,10 @@ func (n *node) start(ctx context.Context, c config) error {
 		return err
 	}
 
+	if c.cache {
+		n.cache = newLabelCache()
+	}
+
 	store := dssync.MutexWrap(ds.NewMapDatastore())
 	manager, err := records.NewProviderManager(ctx, n.host.ID(), n.host.Peerstore(), store)
 	if err != nil {
@@ -96,7 +101,7 @@ func (n *node) start(ctx context.Context, c config) error {
 		dht.Mode(mode),
 		dht.BootstrapPeers(boot...),
 		dht.RoutingTableRefreshPeriod(c.refresh),
-		dht.ProviderStore(&providers{ProviderManager: manager, self: n.host.ID(), out: n.out}),
+		dht.ProviderStore(&providers{ProviderManager: manager, self: n.host.ID(), out: n.out, cache: n.cache}),
 	)
 	if err != nil {
 		return err
@@ -114,6 +119,9 @@ func (n *node) start(ctx context.Context, c config) error {
 			return err
 		}
 		n.client = gorpc.NewClient(n.host, rpcProtocol)
+	}
+	if n.cache != nil {
+		go n.readProviders(ctx)
 	}
 	if !c.noGossip {
 		if err := n.startGossip(ctx); err != nil {

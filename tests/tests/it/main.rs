@@ -18,6 +18,7 @@ mod interop_bootstrap;
 mod interop_go;
 mod interop_hostile;
 mod interop_node;
+mod interop_routing;
 mod interop_vectors;
 mod network;
 mod observe;
