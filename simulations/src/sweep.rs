@@ -71,6 +71,7 @@ pub fn measure(nodes: u32, keys: u32, seed: u64, sweep: bool) -> Round {
             cid,
             due: BEGIN + SETTLED,
             stamp: BEGIN,
+            provided_at: BEGIN,
         };
         world.nodes[0].disk.published.insert(cid, row);
     }

@@ -70,6 +70,8 @@ pub struct DueRow {
     pub due: Timestamp,
     /// Newest announcement time that was given out for this record.
     pub stamp: Timestamp,
+    /// When it was provided last; [`Timestamp::EPOCH`] when that is not known.
+    pub provided_at: Timestamp,
 }
 
 /// A change of ground state, applied whole or not at all, in the order of the actions.
@@ -219,6 +221,12 @@ pub enum Action {
         request: RequestId,
         /// With what.
         outcome: Result<(), Refused>,
+    },
+    /// The news of a publication is out, was given up, or has nothing to tell any more: whoever waits for it asks
+    /// [`Brain::news`](crate::Brain::news). Not reported.
+    Settled {
+        /// The record.
+        cid: RecordCid,
     },
     /// Serve this record to peers, and be a provider of it to those who ask us.
     Serve {

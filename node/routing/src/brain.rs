@@ -21,7 +21,7 @@ use crate::cx::Cx;
 use crate::fetch::{Fetcher, Verifier, Why};
 use crate::hear::{Hearing, Next, Speakers, Told};
 use crate::input::{Failure, Input};
-use crate::outbox::{Outbox, Progress};
+use crate::outbox::{News, Outbox, Progress};
 use crate::peer::PeerId;
 use crate::provide::Provider;
 use crate::time::Timestamp;
@@ -348,6 +348,12 @@ impl Brain {
     #[must_use]
     pub fn progress(&self, cid: &RecordCid) -> Option<Progress> {
         self.outbox.progress(cid, self.is_alone())
+    }
+
+    /// What is known about the news of `cid`; `None` when it is neither published nor taken back of late.
+    #[must_use]
+    pub fn news(&self, cid: &RecordCid) -> Option<News> {
+        self.outbox.news(cid, self.is_alone())
     }
 
     fn is_alone(&self) -> bool {

@@ -35,7 +35,7 @@ pub use brain::{Brain, Restored, RestoredClaim, RestoredTomb, Status};
 pub use config::Config;
 pub use counters::{Counters, Freshness};
 pub use input::{Announcement, Failure, Input, SyncOutcome};
-pub use outbox::Progress;
+pub use outbox::{News, Progress};
 pub use peer::PeerId;
 pub use point::{Point, Prefix};
 pub use time::Timestamp;

@@ -119,6 +119,7 @@ impl Node {
 
         let publications =
             Publications::open(store.clone(), events.clone(), routing.clone(), Arc::clone(&clock)).await?;
+        metrics.register(Box::new(publications.clone()));
         let api = Api {
             policy: policy.clone(),
             ingest: ingest.clone(),
@@ -317,6 +318,7 @@ impl Rooms<'_> {
             ingest: self.ingest.clone(),
             policy: self.policy.clone(),
             config: settings.brain(),
+            gossip: settings.gossip,
             clock: Arc::clone(self.clock),
         };
         let routing = Routing::start(parts, self.supervisor, self.stop.clone()).await?;

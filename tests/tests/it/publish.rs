@@ -1,12 +1,13 @@
-//! The published set on one node: what Publish acknowledged is listed, also after a kill or a restart, and jobs are followed
-//! to their end.
+//! The published set on one node: what Publish acknowledged is listed, also after a kill or a restart; and publications,
+//! which end when their news is out and not before.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use dirnode_tests::grpc::{Client, DEADLINE, End};
+use dirnode_tests::grpc::{Client, End};
 use dirnode_tests::node::Setup;
 use dirnode_tests::program::Program;
+use dirnode_tests::scrape;
 use dirnode_tests::wait::eventually;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -14,8 +15,42 @@ use serde_json::{Value as Json, json};
 
 use crate::common::{COUNT, DELETE, LIST, PUBLISH, PUSH, SEARCH_CIDS, UNPUBLISH, cid_of, sample};
 
+/// As long as something that needs several nodes may take on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
 const CREATE_PUBLICATION: &str = "/agntcy.dir.routing.v1.PublicationService/CreatePublication";
 const GET_PUBLICATION: &str = "/agntcy.dir.routing.v1.PublicationService/GetPublication";
+
+const STATUS: &str = "/dirnode.node.v1.NodeService/GetStatus";
+const SEARCH: &str = "/agntcy.dir.routing.v1.RoutingService/Search";
+const IN_PROGRESS: &str = "PUBLICATION_STATUS_IN_PROGRESS";
+const COMPLETED: &str = "PUBLICATION_STATUS_COMPLETED";
+const FAILED: &str = "PUBLICATION_STATUS_FAILED";
+
+/// Files a publication; its id.
+async fn filed(client: &Client, request: &Json) -> String {
+    let filed = client
+        .ask(CREATE_PUBLICATION, std::slice::from_ref(request))
+        .await
+        .unwrap();
+    filed[0]["publication_id"].as_str().unwrap().to_owned()
+}
+
+async fn status(client: &Client, id: &str) -> String {
+    let asked = json!({"publication_id": id});
+    let found = client.ask(GET_PUBLICATION, &[asked]).await.unwrap();
+    found[0]["status"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Waits until a publication is there.
+async fn reaches(client: &Client, id: &str, wanted: &str) {
+    eventually(DEADLINE, || async {
+        let now = status(client, id).await;
+        (now == wanted)
+            .then_some(())
+            .ok_or_else(|| format!("{id} is {now}, not {wanted}"))
+    })
+    .await;
+}
 
 /// A request of Publish or Unpublish that names these.
 pub fn refs(cids: &[String]) -> Json {
@@ -48,25 +83,16 @@ async fn a_publication_that_cannot_be_done_fails_and_the_node_goes_on() {
     let unknown = "baeareicecnx2gvntm6fbcrvnc336qze6st5u7qq7457igegamd3bzkx7ri".to_owned();
     let many = vec![json!({"type": 1, "value": "a*"}); 10_000];
     for (request, status) in [
+        (refs(&["no cid".to_owned(), unknown.clone()]), FAILED),
+        (json!({"queries": {"queries": many}}), FAILED),
+        (refs(&[unknown, cid.clone()]), FAILED),
         (
-            refs(&["no cid".to_owned(), unknown.clone()]),
-            "PUBLICATION_STATUS_FAILED",
+            json!({"queries": {"queries": [{"type": 1, "value": "no.such/record"}]}}),
+            COMPLETED,
         ),
-        (json!({"queries": {"queries": many}}), "PUBLICATION_STATUS_FAILED"),
-        (refs(&[unknown, cid.clone()]), "PUBLICATION_STATUS_FAILED"),
-        (json!({"all_records": true}), "PUBLICATION_STATUS_COMPLETED"),
     ] {
-        let filed = client.ask(CREATE_PUBLICATION, &[request]).await.unwrap();
-        let asked = json!({"publication_id": filed[0]["publication_id"]});
-        eventually(DEADLINE, || async {
-            let found = client
-                .ask(GET_PUBLICATION, std::slice::from_ref(&asked))
-                .await
-                .unwrap();
-            let reached = found[0]["status"] == status;
-            reached.then_some(()).ok_or_else(|| format!("{found:?}"))
-        })
-        .await;
+        let id = filed(client, &request).await;
+        reaches(client, &id, status).await;
     }
     assert_eq!(listed(client).await, [cid]);
     node.stop().await;
@@ -134,8 +160,8 @@ async fn records_are_found_and_listed_after_kill_9() {
     );
 }
 
-/// A job that was filed and interrupted is done after the next start.
-#[tokio::test]
+/// A job that was filed and interrupted goes on after the next start, and ends when there is somebody to tell.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_publication_that_a_kill_interrupted_is_done_after_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let mut program = Program::start(folder.path(), &[], &[]);
@@ -148,21 +174,92 @@ async fn a_publication_that_a_kill_interrupted_is_done_after_the_start() {
         .iter()
         .map(cid_of)
         .collect();
-    let filed = client.ask(CREATE_PUBLICATION, &[refs(&stored)]).await.unwrap();
+    let id = filed(&client, &refs(&stored)).await;
     program.kill().await;
     let mut program = Program::start(folder.path(), &[], &[]);
     let client = program.client().await;
-    let asked = json!({"publication_id": filed[0]["publication_id"]});
     eventually(DEADLINE, || async {
-        let found = client
-            .ask(GET_PUBLICATION, std::slice::from_ref(&asked))
-            .await
-            .unwrap();
-        let done = found[0]["status"] == "PUBLICATION_STATUS_COMPLETED";
-        done.then_some(()).ok_or_else(|| format!("{found:?}"))
+        let now = listed(&client).await;
+        let there = now == sorted(&stored);
+        there
+            .then_some(())
+            .ok_or_else(|| format!("{} are listed", now.len()))
     })
     .await;
-    assert_eq!(listed(&client).await, sorted(&stored));
+    // There is nobody to tell, and another end does not change that.
+    assert_eq!(status(&client, &id).await, IN_PROGRESS);
+    program.kill().await;
+    let mut program = Program::start(folder.path(), &[], &[]);
+    let client = program.client().await;
+    assert_eq!(status(&client, &id).await, IN_PROGRESS);
+
+    let state = client.ask(STATUS, &[json!({})]).await.unwrap();
+    let address = state[0]["network"]["listening"][0].as_str().unwrap();
+    let other = Setup::default()
+        .set("routing.bootstrap_peers", address)
+        .start()
+        .await;
+    reaches(&client, &id, COMPLETED).await;
+    let any = json!({"queries": [{"type": 0, "value": ""}], "limit": 1000});
+    eventually(DEADLINE, || async {
+        let found = other
+            .client
+            .ask(SEARCH, std::slice::from_ref(&any))
+            .await
+            .unwrap();
+        let all = found.len() == stored.len();
+        all.then_some(())
+            .ok_or_else(|| format!("{} are found", found.len()))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_nobody_to_tell_a_publication_says_so_until_its_records_are_taken_back() {
+    let node = Setup::default().with_metrics().start().await;
+    let client = &node.client;
+    let pushed = client.ask(PUSH, &[sample("v1"), sample("v2")]).await.unwrap();
+    let cids: Vec<String> = pushed.iter().map(cid_of).collect();
+    let (one, two) = (
+        filed(client, &refs(&cids[..1])).await,
+        filed(client, &refs(&cids)).await,
+    );
+    let metrics = node.node.metrics_address().unwrap().to_string();
+    eventually(DEADLINE, || async {
+        let page = scrape::get(&metrics, "/metrics", "text/plain").await;
+        let waiting = scrape::total(&page.body, "dirnode_publications_waiting_for_peers");
+        let open = scrape::total(&page.body, "dirnode_routing_outbox_open");
+        ((waiting, open) == (2.0, 2.0))
+            .then_some(())
+            .ok_or_else(|| format!("{waiting} wait, {open} are open"))
+    })
+    .await;
+    assert_eq!(status(client, &one).await, IN_PROGRESS);
+    client.ask(UNPUBLISH, &[refs(&cids[1..])]).await.unwrap();
+    reaches(client, &two, FAILED).await;
+    assert_eq!(status(client, &one).await, IN_PROGRESS);
+    node.stop().await;
+}
+
+/// Without gossip the DHT alone carries news: labels come by fetching the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_gossip_a_publication_ends_when_its_records_are_provided_and_they_are_found() {
+    let quiet = || Setup::default().set("routing.gossipsub.enabled", "false");
+    let one = quiet().start().await;
+    let two = quiet().joining(&one).await.start().await;
+    let pushed = one.client.ask(PUSH, &[sample("v1")]).await.unwrap();
+    let cid = cid_of(&pushed[0]);
+    let id = filed(&one.client, &refs(std::slice::from_ref(&cid))).await;
+    reaches(&one.client, &id, COMPLETED).await;
+    let any = json!({"queries": [{"type": 0, "value": ""}]});
+    eventually(DEADLINE, || async {
+        let found = two.client.ask(SEARCH, std::slice::from_ref(&any)).await.unwrap();
+        let there = found.iter().any(|hit| cid_of(&hit["record_ref"]) == cid);
+        there.then_some(()).ok_or_else(|| format!("{found:?}"))
+    })
+    .await;
+    one.stop().await;
+    two.stop().await;
 }
 
 #[tokio::test]

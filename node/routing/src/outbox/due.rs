@@ -90,6 +90,8 @@ impl Outbox {
             entry.due = due;
             entry.provide_tries = 0;
             entry.provided = true;
+            entry.provided_at = now;
+            entry.mend();
             // Each round is told to the mesh as well, which is what keeps labels alive at peers that are not near.
             if entry.open.is_none()
                 && now.since(entry.stamp) > config.interval() / 2
@@ -101,6 +103,7 @@ impl Outbox {
                 cid: *cid,
                 due,
                 stamp: entry.stamp,
+                provided_at: now,
             });
         });
         self.dirty.extend(row);
@@ -168,11 +171,14 @@ impl Outbox {
                     entry.announce_at = None;
                     entry.announce_tries = 0;
                     entry.announced = true;
+                    entry.announced_at = now;
+                    entry.mend();
                     if entry.kind == Kind::Publish {
                         row = Some(DueRow {
                             cid: *cid,
                             due: entry.due,
                             stamp: entry.stamp,
+                            provided_at: entry.provided_at,
                         });
                     }
                 }

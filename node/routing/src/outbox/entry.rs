@@ -20,6 +20,32 @@ pub enum Progress {
     Failed(Failure),
 }
 
+/// What is known about the news of one own record, to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    /// Whether the record is published, or was taken back.
+    pub kind: Kind,
+    /// How far its news has come.
+    pub progress: Progress,
+    /// When the request was made whose news is not out yet: the record's row is in the outbox.
+    pub open_since: Option<Timestamp>,
+    /// When it was provided last, as far as that is known; kept over a restart.
+    pub provided_at: Option<Timestamp>,
+    /// When it was announced last, as far as that is known; kept over a restart.
+    pub announced_at: Option<Timestamp>,
+    /// When it is provided next; in the past while it waits for its turn or for peers. `None` while that goes on, and
+    /// for a record that was taken back.
+    pub next_provide: Option<Timestamp>,
+    /// When it is announced next, if it has to be.
+    pub next_announcement: Option<Timestamp>,
+    /// Provides that failed since the last one that went through.
+    pub provide_tries: u8,
+    /// Announcements that failed since the last one that went through.
+    pub announce_tries: u8,
+    /// Why the last try failed; nothing once both went through.
+    pub failure: Option<Failure>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub kind: Kind,
@@ -39,6 +65,9 @@ pub(crate) struct Entry {
     pub announcing: bool,
     pub provided: bool,
     pub announced: bool,
+    /// [`Timestamp::EPOCH`] when it is not known.
+    pub provided_at: Timestamp,
+    pub announced_at: Timestamp,
     pub failure: Option<Failure>,
     pub failed: bool,
 }
@@ -58,6 +87,8 @@ impl Entry {
             announcing: false,
             provided: false,
             announced: false,
+            provided_at: Timestamp::EPOCH,
+            announced_at: Timestamp::EPOCH,
             failure: None,
             failed: false,
         }
@@ -65,6 +96,13 @@ impl Entry {
 
     pub fn digest(&self, cid: &RecordCid) -> u64 {
         crate::catchup::message::row_digest(cid, self.stamp, self.kind == Kind::Withdraw)
+    }
+
+    /// Nothing that failed is waiting to be tried again.
+    pub fn mend(&mut self) {
+        if self.provide_tries == 0 && self.announce_tries == 0 {
+            self.failure = None;
+        }
     }
 
     pub fn give_up(&mut self, now: Timestamp) {

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dirnode_record::RecordCid;
 
-pub use entry::Progress;
+pub use entry::{News, Progress};
 
 use self::entry::Entry;
 use crate::action::{Action, Change, DueRow, Kind, OutboxRow, Refused, RequestId, Ticket};
@@ -61,6 +61,8 @@ impl Outbox {
             // A due time far ahead can only come from a clock that was wrong.
             entry.due = row.due.min(now + crate::config::REPROVIDE_INTERVAL);
             (entry.provided, entry.announced) = (true, true);
+            // A stamp is written down once the announcement with it is out.
+            (entry.provided_at, entry.announced_at) = (row.provided_at, row.stamp);
             me.put(row.cid, entry);
         }
         for row in outbox {
@@ -80,7 +82,9 @@ impl Outbox {
                     }
                 }
             }
-            me.take(&row.cid);
+            if let Some(before) = me.take(&row.cid) {
+                (entry.provided_at, entry.announced_at) = (before.provided_at, before.announced_at);
+            }
             me.put(row.cid, entry);
         }
         me
@@ -168,6 +172,7 @@ impl Outbox {
         if let Some(before) = before {
             entry.stamp = entry.stamp.max(before.stamp);
             (entry.providing, entry.announcing) = (before.providing, before.announcing);
+            (entry.provided_at, entry.announced_at) = (before.provided_at, before.announced_at);
         }
         match row.kind {
             Kind::Publish => {
@@ -238,6 +243,7 @@ impl Outbox {
     pub fn orphaned(&mut self, cid: &RecordCid, cx: &mut Cx<'_>) {
         cx.counters.orphans += 1;
         if self.take(cid).is_some() {
+            cx.push(Action::Settled { cid: *cid });
             let ticket = cx.ticket();
             cx.push(Action::Persist {
                 ticket,
@@ -276,6 +282,7 @@ impl Outbox {
         }
         cx.push(Action::Persist { ticket, change });
         self.change(cid, |entry| entry.open = None);
+        cx.push(Action::Settled { cid: *cid });
     }
 
     /// Forgets withdrawals that cover nothing any more, and requests that the disk never answered; writes due times.

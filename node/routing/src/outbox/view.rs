@@ -2,7 +2,7 @@
 
 use dirnode_record::RecordCid;
 
-use super::{Outbox, Progress};
+use super::{News, Outbox, Progress};
 use crate::action::Kind;
 use crate::input::Failure;
 use crate::time::Timestamp;
@@ -64,6 +64,39 @@ impl Outbox {
     pub fn summary(&self) -> (usize, Timestamp) {
         let newest = self.by_stamp.last().map_or(Timestamp::EPOCH, |(stamp, _)| *stamp);
         (self.by_stamp.len(), newest)
+    }
+
+    pub fn news(&self, cid: &RecordCid, alone: bool) -> Option<News> {
+        let progress = self.progress(cid, alone)?;
+        let known = |at: Timestamp| Some(at).filter(|at| *at > Timestamp::EPOCH);
+        let Some(entry) = self.entries.get(cid) else {
+            // Asked for, and not on disk yet.
+            let filing = self.filings.values().find(|filing| filing.row.cid == *cid)?;
+            return Some(News {
+                kind: filing.row.kind,
+                progress,
+                open_since: Some(filing.row.filed_at),
+                provided_at: None,
+                announced_at: None,
+                next_provide: None,
+                next_announcement: None,
+                provide_tries: 0,
+                announce_tries: 0,
+                failure: None,
+            });
+        };
+        Some(News {
+            kind: entry.kind,
+            progress,
+            open_since: entry.open,
+            provided_at: known(entry.provided_at),
+            announced_at: known(entry.announced_at),
+            next_provide: Some(entry.due).filter(|_| entry.kind == Kind::Publish && !entry.providing),
+            next_announcement: entry.announce_at.filter(|_| !entry.announcing),
+            provide_tries: entry.provide_tries,
+            announce_tries: entry.announce_tries,
+            failure: entry.failure,
+        })
     }
 
     pub fn progress(&self, cid: &RecordCid, alone: bool) -> Option<Progress> {

@@ -35,6 +35,7 @@ fn a_round_of_many_keys_shares_lookups_and_reaches_the_nearest() {
                 cid: cid(n),
                 due: BEGIN,
                 stamp: BEGIN,
+                provided_at: BEGIN,
             })
             .collect(),
         ..Restored::default()
@@ -88,6 +89,7 @@ fn a_sweep_whose_peers_fail_leaves_its_keys_due() {
                 cid: cid(n),
                 due: BEGIN,
                 stamp: BEGIN,
+                provided_at: BEGIN,
             })
             .collect(),
         ..Restored::default()

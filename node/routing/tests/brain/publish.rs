@@ -220,6 +220,7 @@ fn rows_of_the_last_run_are_taken_up() {
         cid: cid(number),
         due,
         stamp: BEGIN.before(Duration::from_secs(3600)),
+        provided_at: Timestamp::EPOCH,
     };
     let rows = Restored {
         outbox: vec![
@@ -391,4 +392,48 @@ fn a_disk_that_never_answers_does_not_keep_callers_waiting() {
         })
         .is_empty()
     );
+}
+
+fn settled(actions: &[Action]) -> usize {
+    let is_it = |action: &&Action| matches!(action, Action::Settled { cid: which } if *which == cid(1));
+    actions.iter().filter(is_it).count()
+}
+
+#[test]
+fn news_tells_what_was_tried_what_went_through_and_what_comes_next() {
+    let mut node = Harness::new();
+    let actions = node.publish(1);
+    assert_eq!(settled(&actions), 0);
+    let news = node.brain.news(&cid(1)).unwrap();
+    assert_eq!(news.progress, Progress::Pending(Some(Failure::NoPeers)));
+    assert_eq!((news.open_since, news.provided_at), (Some(BEGIN), None));
+
+    let actions = node.feed(Input::Table { table: 30, mesh: 6 });
+    let (load, ticket) = (load(&actions), provide(&actions));
+    let result = Err(Failure::TimedOut);
+    node.feed(Input::Provided { ticket, result });
+    let news = node.brain.news(&cid(1)).unwrap();
+    assert_eq!((news.provide_tries, news.failure), (1, Some(Failure::TimedOut)));
+    assert!(news.next_provide > Some(node.now));
+    let labels = Some(labels(&["a"]));
+    let actions = node.feed(Input::Labels { ticket: load, labels });
+    let ticket = announces(&actions)[0].0;
+    let result = Ok(());
+    node.feed(Input::AnnounceSent { ticket, result });
+    let news = node.brain.news(&cid(1)).unwrap();
+    assert_eq!((news.announced_at, news.provided_at), (Some(BEGIN), None));
+    assert_eq!(news.progress, Progress::InProgress(Some(Failure::TimedOut)));
+
+    let ticket = provide(&node.pass(Duration::from_secs(6)));
+    let actions = node.feed(Input::Provided {
+        ticket,
+        result: Ok(()),
+    });
+    assert_eq!(settled(&actions), 1, "who waits for it is told once");
+    let news = node.brain.news(&cid(1)).unwrap();
+    assert_eq!((news.progress, news.failure), (Progress::Completed, None));
+    assert_eq!((news.open_since, news.provide_tries), (None, 0));
+    assert_eq!(news.provided_at, Some(node.now));
+    assert!(news.next_provide > Some(node.now + REPROVIDE_INTERVAL / 2));
+    assert_eq!(node.brain.news(&cid(2)), None);
 }

@@ -29,7 +29,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Published records taken from the index at once.
 const PAGE: usize = 256;
-/// How long Publish waits for its job, so that a short one is done when it answers.
+/// How long Publish waits for its job, so that the records of a short one are listed when it answers.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Both services.
@@ -48,7 +48,7 @@ impl RoutingApi {
             .file(request)
             .await
             .map_err(|error| match &error {
-                FileError::Full => Status::resource_exhausted(error.to_string()),
+                FileError::Full | FileError::Untold => Status::resource_exhausted(error.to_string()),
                 FileError::Store(inner) => store_status("failed to create publication", inner),
             })
     }
@@ -149,7 +149,7 @@ impl RoutingService for RoutingApi {
 
     async fn publish(&self, request: Request<wire::PublishRequest>) -> Result<Response<()>, Status> {
         let id = self.file(request.get_ref()).await?;
-        self.0.publications.wait(&id, PUBLISH_PATIENCE).await;
+        self.0.publications.wait_published(&id, PUBLISH_PATIENCE).await;
         Ok(Response::new(()))
     }
 

@@ -25,6 +25,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::follow::Followers;
 use super::persist::Persister;
 use super::sync::Syncer;
 use super::{Message, Outcome, Shared, peer_of, room_peer};
@@ -46,6 +47,7 @@ pub(super) struct Driver {
     rng: StdRng,
     clock: Clock,
     network: NetworkHandle,
+    gossip: bool,
     store: Store,
     shared: Arc<Shared>,
     persister: Persister,
@@ -53,7 +55,8 @@ pub(super) struct Driver {
     reports: mpsc::Sender<Input>,
     reported: mpsc::Receiver<Input>,
     verdicts: BTreeMap<Token, Waiting>,
-    callers: BTreeMap<RequestId, oneshot::Sender<Outcome>>,
+    callers: BTreeMap<RequestId, (RecordCid, oneshot::Sender<Outcome>)>,
+    followers: Followers,
     pages: BTreeMap<Token, oneshot::Sender<Option<Bytes>>>,
     next: u64,
     look_at: tokio::time::Instant,
@@ -66,11 +69,16 @@ struct Waiting {
 }
 
 impl Driver {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one caller, which hands over what it was given"
+    )]
     pub(super) fn new(
         brain: Brain,
         rng: StdRng,
         clock: Clock,
         network: NetworkHandle,
+        gossip: bool,
         store: Store,
         shared: Arc<Shared>,
         syncer: Syncer,
@@ -82,6 +90,7 @@ impl Driver {
             rng,
             clock,
             network,
+            gossip,
             store,
             shared,
             syncer,
@@ -89,6 +98,7 @@ impl Driver {
             reported,
             verdicts: BTreeMap::new(),
             callers: BTreeMap::new(),
+            followers: Followers::default(),
             pages: BTreeMap::new(),
             next: 0,
             look_at: tokio::time::Instant::now(),
@@ -149,14 +159,18 @@ impl Driver {
         match message {
             Message::File { publish, cid, reply } => {
                 let request = RequestId(self.number());
-                self.callers.insert(request, reply);
+                self.callers.insert(request, (cid, reply));
                 self.step(if publish {
                     Input::Publish { request, cid }
                 } else {
                     Input::Unpublish { request, cid }
                 });
             }
-            Message::Progress { cid, reply } => drop(reply.send(self.brain.progress(&cid))),
+            Message::News { cids, reply } => {
+                let news = cids.iter().map(|cid| self.brain.news(cid)).collect();
+                let _ = reply.send(news);
+            }
+            Message::Follow { cids, following } => self.followers.follow(&self.brain, cids, &following),
             Message::Status { reply } => drop(reply.send(self.brain.status())),
             Message::Shown { rows } => self.step(Input::Shown { rows }),
             Message::CatchUp { peer, request, reply } => {
@@ -292,7 +306,7 @@ impl Driver {
     fn look(&mut self) {
         self.look_at = tokio::time::Instant::now() + LOOK;
         self.shared.expire((self.clock)());
-        let (network, reports) = (self.network.clone(), self.reports.clone());
+        let (network, reports, gossip) = (self.network.clone(), self.reports.clone(), self.gossip);
         runtime::spawn("routing.look", async move {
             if let Ok(status) = network.status().await {
                 // Without an address that others can dial nothing can be provided.
@@ -301,7 +315,8 @@ impl Driver {
                 } else {
                     status.table
                 };
-                let mesh = status.topic_peers;
+                // Without gossip whoever is in the table is all there is to tell.
+                let mesh = if gossip { status.topic_peers } else { table };
                 let _ = reports.send(Input::Table { table, mesh }).await;
             }
         });
@@ -313,10 +328,13 @@ impl Driver {
             Action::Persist { ticket, change } => return self.persister.change(ticket, change),
             Action::PersistDue { rows } => self.persister.due(rows),
             Action::Acknowledge { request, outcome } => {
-                if let Some(caller) = self.callers.remove(&request) {
+                if let Some((cid, caller)) = self.callers.remove(&request) {
                     let _ = caller.send(outcome);
+                    // What was taken back has nothing to tell any more.
+                    self.followers.look(&self.brain, &cid);
                 }
             }
+            Action::Settled { cid } => self.followers.look(&self.brain, &cid),
             Action::Serve { .. } => {}
             Action::StopServing { cid } => {
                 let network = self.network.clone();

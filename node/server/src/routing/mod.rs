@@ -6,6 +6,7 @@
 
 mod book;
 mod driver;
+mod follow;
 mod persist;
 mod remote;
 mod rows;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use dirnode_network::{NetworkEvent, NetworkHandle, PeerId};
 use dirnode_record::RecordCid;
-use dirnode_routing::{Brain, Config, Counters, PeerId as RoomPeer, Progress, Refused, Status, Timestamp};
+use dirnode_routing::{Brain, Config, Counters, News, PeerId as RoomPeer, Refused, Status, Timestamp};
 use dirnode_store::{RemoteIndex, Store, StoreError};
 use parking_lot::Mutex;
 use rand::SeedableRng as _;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use book::Book;
 pub use book::Known;
 use driver::Driver;
+pub use follow::{End, Ended, Following};
 use sync::Syncer;
 
 use crate::ingest::Ingest;
@@ -46,9 +48,13 @@ enum Message {
         cid: RecordCid,
         reply: oneshot::Sender<Outcome>,
     },
-    Progress {
-        cid: RecordCid,
-        reply: oneshot::Sender<Option<Progress>>,
+    News {
+        cids: Vec<RecordCid>,
+        reply: oneshot::Sender<Vec<Option<News>>>,
+    },
+    Follow {
+        cids: Vec<RecordCid>,
+        following: Arc<Following>,
     },
     Status {
         reply: oneshot::Sender<Status>,
@@ -111,6 +117,8 @@ pub struct Parts {
     pub policy: Policy,
     /// The brain's settings.
     pub config: Config,
+    /// Whether labels are announced by gossip at all.
+    pub gossip: bool,
     /// The time.
     pub clock: Clock,
 }
@@ -133,6 +141,7 @@ impl Routing {
             ingest,
             policy,
             config,
+            gossip,
             clock,
         } = parts;
         let mut restored = rows::restore(&store).await?;
@@ -162,7 +171,16 @@ impl Routing {
             ingest,
             policy,
         };
-        let driver = Driver::new(brain, rng, clock, network, store, Arc::clone(&shared), syncer);
+        let driver = Driver::new(
+            brain,
+            rng,
+            clock,
+            network,
+            gossip,
+            store,
+            Arc::clone(&shared),
+            syncer,
+        );
         supervisor.spawn("routing", driver.run(waiting, events, stop));
         Ok(Self { messages, shared })
     }
@@ -199,12 +217,22 @@ impl Routing {
         .await
     }
 
-    /// How far the news of a record has come; `None` when there is none.
+    /// What is known about the news of own records, in the order asked; `None` where a record is neither published nor
+    /// taken back of late.
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn progress(&self, cid: RecordCid) -> Result<Option<Progress>, Stopped> {
-        self.ask(|reply| Message::Progress { cid, reply }).await
+    pub async fn news(&self, cids: Vec<RecordCid>) -> Result<Vec<Option<News>>, Stopped> {
+        self.ask(|reply| Message::News { cids, reply }).await
+    }
+
+    /// From now on `following` hears how the news of these records ends; of what has ended at once.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn follow(&self, cids: Vec<RecordCid>, following: Arc<Following>) -> Result<(), Stopped> {
+        let message = Message::Follow { cids, following };
+        self.messages.send(message).await.map_err(|_| Stopped)
     }
 
     /// How things stand.

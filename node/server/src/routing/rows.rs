@@ -33,6 +33,13 @@ struct Due {
     v: u8,
     due: Timestamp,
     stamp: Timestamp,
+    /// Rows of earlier releases do not say.
+    #[serde(default = "unknown")]
+    provided_at: Timestamp,
+}
+
+const fn unknown() -> Timestamp {
+    Timestamp::EPOCH
 }
 
 fn json(value: &impl Serialize) -> Bytes {
@@ -63,6 +70,7 @@ pub(super) fn due_value(row: &DueRow) -> Bytes {
         v: VERSION,
         due: row.due,
         stamp: row.stamp,
+        provided_at: row.provided_at,
     })
 }
 
@@ -89,6 +97,7 @@ fn due_row(key: &str, value: &[u8]) -> Option<DueRow> {
         cid,
         due: row.due,
         stamp: row.stamp,
+        provided_at: row.provided_at,
     })
 }
 
@@ -159,6 +168,7 @@ fn unwritten(cid: RecordCid) -> DueRow {
         cid,
         due: Timestamp::EPOCH,
         stamp: Timestamp::EPOCH,
+        provided_at: Timestamp::EPOCH,
     }
 }
 
@@ -181,6 +191,7 @@ mod tests {
             cid,
             due: Timestamp::from_nanos(9),
             stamp: Timestamp::from_nanos(7),
+            provided_at: Timestamp::from_nanos(8),
         };
         assert_eq!(due_row(&due_key(&cid), &due_value(&due)), Some(due));
     }
@@ -192,5 +203,16 @@ mod tests {
         assert_eq!(outbox_row(&key, newer), None);
         assert_eq!(outbox_row("outbox/what", newer), None);
         assert_eq!(outbox_row(&key, b"{"), None);
+    }
+
+    /// A release before this one did not write down when a record was provided.
+    #[test]
+    fn a_due_row_without_the_time_of_the_last_provide_is_read() {
+        let cid = RecordCid::of(b"x");
+        let row = due_row(&due_key(&cid), br#"{"v":1,"due":9,"stamp":7}"#).unwrap();
+        assert_eq!(
+            (row.due, row.provided_at),
+            (Timestamp::from_nanos(9), Timestamp::EPOCH)
+        );
     }
 }
