@@ -18,6 +18,8 @@ use crate::config::Validation;
 use crate::events::EventBus;
 use crate::policy::{Action, Caller, Denied, Permit};
 use crate::remote_schema::{RemoteSchema, RemoteSchemaError};
+use crate::runtime;
+use crate::turns::TURNS;
 
 /// A record's own limit, apart from the message limit of the transport (grpc-api §3.5).
 pub const MAX_RECORD_BYTES: usize = 4_194_304;
@@ -133,6 +135,12 @@ impl Ingest {
             }
             .into());
         }
+        let admitted = self.admit_permitted(data).await;
+        TURNS.written(runtime::moment());
+        admitted
+    }
+
+    async fn admit_permitted(&self, data: Option<Struct>) -> Result<Admitted, IngestError> {
         let data = data.ok_or(IngestError::Nil)?;
         let size_bytes = data.encoded_len();
         if size_bytes > MAX_RECORD_BYTES {

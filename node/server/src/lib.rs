@@ -22,3 +22,4 @@ pub mod runtime;
 pub mod shards;
 pub mod startup_record;
 pub mod telemetry;
+mod turns;

@@ -1,7 +1,7 @@
-//! Search conditions of the API as the index takes them, and searches in turn, within a budget.
+//! Search conditions of the API as the index takes them, and searches, each in its turn and within a budget.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dirnode_proto::search::v1::{RecordQuery, RecordQueryType, SortMode};
@@ -13,9 +13,8 @@ use dirnode_store::{
     Store, VersionRule,
 };
 
-use tokio::sync::Semaphore;
-
 use crate::runtime;
+use crate::turns::TURNS;
 
 /// Longest that one search may take, waiting for a thread included.
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -93,36 +92,6 @@ impl Drop for Asked {
 /// Steps that a search may take where it stands: a tenth of a millisecond, less than a change of threads costs when the
 /// machine is busy. Most searches end within.
 const STEPS_AT_ONCE: u64 = 30_000;
-/// Searches that may wait for their turn.
-const MAX_WAITING: usize = 4096;
-
-/// Searches that are at work at a time, in all of the process: one a core. Those beyond wait in line, so that callers who
-/// ask without end take turns among themselves and leave the cores to pushes as well.
-static TURNS: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
-/// Searches in line or at work.
-static ASKED: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts one search as long as it lives.
-struct InLine;
-
-impl InLine {
-    fn join() -> Result<Self, QueryError> {
-        // Dropped, and so counted off again, on refusal too.
-        let place = Self;
-        if ASKED.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
-            return Err(QueryError::TooExpensive { what: "time" });
-        }
-        Ok(place)
-    }
-}
-
-impl Drop for InLine {
-    fn drop(&mut self) {
-        ASKED.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Does index work when its turn comes: at once when it is little, otherwise on a thread that may block, with a budget that
 /// ends when time is over or the caller leaves.
 async fn in_turn<T: Send + 'static>(
@@ -130,8 +99,8 @@ async fn in_turn<T: Send + 'static>(
     work: impl Fn(&Store, &Budget) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, SearchError> {
     let until: Instant = runtime::moment() + TIME_LIMIT;
-    let _place = InLine::join()?;
-    let Ok(Ok(_turn)) = tokio::time::timeout(TIME_LIMIT, TURNS.acquire()).await else {
+    let turn = tokio::time::timeout(TIME_LIMIT, TURNS.take(runtime::moment));
+    let Ok(Ok(_turn)) = turn.await else {
         return Err(QueryError::TooExpensive { what: "time" }.into());
     };
     let little = Budget {
