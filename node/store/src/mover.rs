@@ -117,8 +117,11 @@ impl Mover {
             let changed = count > 0 || self.manifests.is_stale();
             behind = if changed { behind.saturating_add(1) } else { 0 };
             let stopping = finish && count <= AT_CLOSE;
+            // The search index goes first: callers wait for it.
+            let indexed = self.shared.index.read().records.is_ready();
             if self.shared.config.manifests
                 && changed
+                && indexed
                 && (stopping || quiet >= QUIET_ROUNDS || behind >= PATIENCE_ROUNDS)
             {
                 behind = 0;

@@ -635,6 +635,7 @@ impl World {
             look: bound(),
             gather: bound(),
             walk_results: bound(),
+            candidates: bound(),
             walk_steps: bound(),
             sort_results: bound(),
         };

@@ -54,6 +54,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     let mut settings = StoreConfig::new(dir);
     settings.referrer_facts = Arc::new(queries::scan_of);
+    // What registry tools read is looked after by the node.
+    settings.manifests = false;
     let (store, _) = Store::open(settings, runtime::system_clock())?;
     // The start has begun to fill the index; what is measured begins after that.
     store.wait_for_index();

@@ -1,12 +1,13 @@
 //! A column: which records have which text. One text per record, or several (authors).
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 
 use super::budget::Meter;
 use super::dict::{Dict, Fit, Needs};
-use super::posting::Postings;
+use super::posting::{Ids, Postings};
 use super::query::{QueryError, Rules};
 
 /// The records that fit a condition, as far as it is known.
@@ -101,6 +102,36 @@ impl Column {
             return Ok(Part::Lazy(many));
         }
         self.records(values, effort, meter)
+    }
+
+    /// Records that may fit `rules`, each once and in no order: every one that fits is among them. `None` if there are
+    /// fewer or more texts than `number`.
+    pub(super) fn candidates(
+        &self,
+        rules: &Rules,
+        number: &RangeInclusive<u64>,
+        meter: &mut Meter,
+    ) -> Result<Option<Vec<u32>>, QueryError> {
+        let ([], [pattern]) = (rules.all.as_slice(), rules.any.as_slice()) else {
+            return Ok(None);
+        };
+        let Some(values) = self.dict.candidates(pattern, number, meter)? else {
+            return Ok(None);
+        };
+        meter.step(values.len() / 8)?;
+        let mut found = Vec::with_capacity(usize::try_from(values.len()).unwrap_or(0));
+        for value in values {
+            match self.postings.get(value) {
+                Ids::None => {}
+                Ids::One(id) => found.push(id),
+                Ids::Few(ids) => found.extend_from_slice(ids),
+                Ids::Many(_) => return Ok(None),
+            }
+            if found.len() as u64 > *number.end() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(found))
     }
 
     /// True if the text with number `value` fits.

@@ -4,7 +4,7 @@
 //! when it is needed, for the few whose folded form differs.
 
 use std::borrow::Cow;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
@@ -161,6 +161,31 @@ impl Dict {
             *steps = steps.checked_sub(1)?;
             pattern.matches_within(&folded, steps)
         })
+    }
+
+    /// The values whose texts may fit, not looked at, when there are so many.
+    pub(super) fn candidates(
+        &self,
+        pattern: &Pattern,
+        number: &RangeInclusive<u64>,
+        meter: &mut Meter,
+    ) -> Result<Option<RoaringBitmap>, QueryError> {
+        let Some(grams) = &self.grams else {
+            return Ok(None);
+        };
+        if pattern.is_any() || pattern.is_nothing() || pattern.exact().is_some() {
+            return Ok(None);
+        }
+        let narrowed = grams.narrow(pattern);
+        if narrowed
+            .estimate
+            .is_none_or(|estimate| estimate > number.end().saturating_mul(8))
+        {
+            return Ok(None);
+        }
+        meter.step(narrowed.estimate.unwrap_or(0) / 64)?;
+        let values = narrowed.values();
+        Ok(number.contains(&values.len()).then_some(values))
     }
 
     /// The values whose texts fit, when at most `look` texts must be looked at for it.

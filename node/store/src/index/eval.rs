@@ -24,6 +24,8 @@ pub struct Tuning {
     pub look: u64,
     /// Records put together for the same end.
     pub gather: u64,
+    /// Records that may fit a condition on texts, and are walked rather than all looked at.
+    pub candidates: u64,
     /// Results up to which a walk is tried.
     pub walk_results: u64,
     /// Steps of a walk beyond those that fill the page.
@@ -38,6 +40,7 @@ impl Default for Tuning {
         Self {
             look: 2048,
             gather: 4096,
+            candidates: 32_768,
             walk_results: 2048,
             walk_steps: 1500,
             sort_results: 4096,
@@ -74,6 +77,8 @@ struct Condition<'a> {
     term: &'a Term,
     negate: bool,
     part: Part<'a>,
+    /// With a lazy part: every record that fits is among these, which are in no order.
+    candidates: Option<Vec<u32>>,
 }
 
 impl SearchIndex {
@@ -86,7 +91,8 @@ impl SearchIndex {
         meter: &mut Meter,
     ) -> Result<Outcome, QueryError> {
         meter.step(1)?;
-        let (mut conditions, unsettled) = self.conditions(plan, meter)?;
+        let end = window.end().filter(|end| *end <= self.tuning.walk_results);
+        let (mut conditions, unsettled) = self.conditions(plan, end.is_some(), meter)?;
         if !unsettled.is_empty() {
             let found = self.all(&mut conditions, meter)?;
             let ids = self.page(
@@ -107,7 +113,7 @@ impl SearchIndex {
             let rest = ids.into_iter().skip(skip).take(take.unwrap_or(usize::MAX));
             return Ok(Outcome::Exact(rest.collect()));
         }
-        if let Some(end) = window.end().filter(|end| *end <= self.tuning.walk_results)
+        if let Some(end) = end
             && !conditions.is_empty()
             && let Some(mut ids) = self.walk(&conditions, sort, end, meter)?
         {
@@ -129,7 +135,7 @@ impl SearchIndex {
         meter: &mut Meter,
     ) -> Result<(u64, Option<Outcome>), QueryError> {
         meter.step(1)?;
-        let (mut conditions, unsettled) = self.conditions(plan, meter)?;
+        let (mut conditions, unsettled) = self.conditions(plan, false, meter)?;
         let found = self.all(&mut conditions, meter)?;
         let check = &unsettled & &*found;
         if check.is_empty() {
@@ -140,20 +146,37 @@ impl SearchIndex {
         Ok((sure.len(), Some(Outcome::Unsettled(ids, check))))
     }
 
-    /// The conditions of a plan, and the records whose descriptions must be looked at.
+    /// The conditions of a plan, and the records whose descriptions must be looked at. Candidates are told if the results
+    /// may be walked.
     fn conditions<'a>(
         &'a self,
         plan: &'a Plan,
+        to_walk: bool,
         meter: &mut Meter,
     ) -> Result<(Vec<Condition<'a>>, RoaringBitmap), QueryError> {
         let little = Effort {
             look: self.tuning.look,
             gather: self.tuning.gather,
         };
+        // To look at a few texts at once costs less than to put them off.
+        let number = self.tuning.look.min(64)..=self.tuning.candidates;
         let mut conditions = Vec::new();
         let mut unsettled = RoaringBitmap::new();
         let terms = plan.include.iter().map(|term| (term, false));
         for (term, negate) in terms.chain(plan.exclude.iter().map(|term| (term, true))) {
+            if let Term::Text(field, rules) = term
+                && to_walk
+                && !negate
+                && let Some(candidates) = self.field(*field).candidates(rules, &number, meter)?
+            {
+                conditions.push(Condition {
+                    term,
+                    negate,
+                    part: Part::Lazy(candidates.len() as u64),
+                    candidates: Some(candidates),
+                });
+                continue;
+            }
             let part = match term {
                 Term::Description(patterns) => {
                     let mut sure = RoaringBitmap::new();
@@ -176,7 +199,12 @@ impl SearchIndex {
                 Part::All => Part::These(Cow::Borrowed(&self.held)),
                 part => part,
             };
-            conditions.push(Condition { term, negate, part });
+            conditions.push(Condition {
+                term,
+                negate,
+                part,
+                candidates: None,
+            });
         }
         Ok((conditions, unsettled))
     }
@@ -281,6 +309,21 @@ impl SearchIndex {
             Some((_, at, set)) => (set, Some(at)),
             None => (&self.held, None),
         };
+        let candidates = conditions
+            .iter()
+            .filter_map(|condition| condition.candidates.as_deref())
+            .min_by_key(|candidates| candidates.len())
+            .filter(|candidates| (candidates.len() as u64) < driver.len());
+        let ranks = self.ranks(sort);
+        let candidate_set: RoaringBitmap;
+        let (ids, skipped): (Ordered<'_>, _) = match (candidates, ranks) {
+            (Some(candidates), None) => (Box::new(Descending::new(candidates).map(Some)), None),
+            (Some(candidates), ranks) => {
+                candidate_set = candidates.iter().copied().collect();
+                (ordered(&candidate_set, ranks), None)
+            }
+            (None, ranks) => (ordered(driver, ranks), skipped),
+        };
         let mut others: Vec<&Condition<'_>> = conditions
             .iter()
             .enumerate()
@@ -291,7 +334,7 @@ impl SearchIndex {
         others.sort_by_key(|condition| matches!(condition.part, Part::Lazy(_)));
         let mut left = end.saturating_mul(8).saturating_add(self.tuning.walk_steps);
         let mut found = Vec::new();
-        for id in ordered(driver, self.ranks(sort)) {
+        for id in ids {
             let Some(rest) = left.checked_sub(1) else {
                 return Ok(None);
             };
@@ -440,11 +483,46 @@ fn take(set: &RoaringBitmap, skip: u64, limit: u64, taken: &mut Vec<u32>) {
     taken.extend(set.range(..=first).rev().take(limit));
 }
 
-/// The ids of `driver` in order; `None` between them stands for a step that met none.
-fn ordered<'a>(
-    driver: &'a RoaringBitmap,
-    ranks: Option<&'a Ranks>,
-) -> Box<dyn Iterator<Item = Option<u32>> + 'a> {
+/// Ids in an order; `None` between them stands for a step that met none.
+type Ordered<'a> = Box<dyn Iterator<Item = Option<u32>> + 'a>;
+
+/// Ids that come in no order, the largest first. Only as many as are asked for are put in order.
+struct Descending {
+    /// The largest are at the end; those from `sorted` on are in order.
+    ids: Vec<u32>,
+    sorted: usize,
+    next: usize,
+}
+
+impl Descending {
+    fn new(ids: &[u32]) -> Self {
+        Self {
+            ids: ids.to_vec(),
+            sorted: ids.len(),
+            next: 64,
+        }
+    }
+}
+
+impl Iterator for Descending {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        if self.sorted >= self.ids.len() {
+            let from = self.ids.len().saturating_sub(self.next);
+            self.next = self.next.saturating_mul(4);
+            if from > 0 {
+                self.ids.select_nth_unstable(from);
+            }
+            self.ids.get_mut(from..)?.sort_unstable();
+            self.sorted = from;
+        }
+        self.ids.pop()
+    }
+}
+
+/// The ids of `driver` in order.
+fn ordered<'a>(driver: &'a RoaringBitmap, ranks: Option<&'a Ranks>) -> Ordered<'a> {
     let Some(ranks) = ranks else {
         return Box::new(driver.iter().rev().map(Some));
     };
@@ -518,6 +596,23 @@ impl SearchIndex {
         };
         match self.find(&plan, Sort::Recency, window, meter)? {
             Outcome::Exact(ids) | Outcome::Unsettled(ids, _) => Ok(ids),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_largest_come_first(ids in proptest::collection::hash_set(any::<u32>(), 0..500)) {
+            let ids: Vec<u32> = ids.into_iter().collect();
+            let mut expected = ids.clone();
+            expected.sort_unstable_by_key(|id| Reverse(*id));
+            prop_assert_eq!(Descending::new(&ids).collect::<Vec<_>>(), expected);
         }
     }
 }
