@@ -236,10 +236,11 @@ fn rooms_of_the_server_use_only_what_is_drawn() {
         ("remote_schema", &["runtime", "config"]),
         (
             "ingest",
-            &["events", "policy", "config", "runtime", "remote_schema"],
+            &["events", "policy", "config", "runtime", "remote_schema", "turns"],
         ),
         ("startup_record", &["ingest", "policy", "runtime", "config"]),
-        ("queries", &["runtime"]),
+        ("turns", &["runtime"]),
+        ("queries", &["runtime", "turns"]),
         ("shards", &["runtime"]),
         ("routing", &["ingest", "policy", "runtime"]),
         (
