@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
+use libp2p::metrics::Registry;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
@@ -63,6 +64,7 @@ impl Behaviour {
         relay_client: relay::client::Behaviour,
         store: Store,
         serves_records: bool,
+        registry: &mut Registry,
     ) -> Result<Self, NetworkError> {
         let id = keypair.public().to_peer_id();
         let limits = &config.limits;
@@ -97,7 +99,7 @@ impl Behaviour {
             book: Book::new(),
             kad: kad_behaviour(id, config, store),
             gossip: if config.gossip {
-                Some(gossip::behaviour(keypair)?).into()
+                Some(gossip::behaviour(keypair, registry)?).into()
             } else {
                 None.into()
             },

@@ -27,8 +27,11 @@ pub const LABELS_TOPIC: &str = "dir/labels/v1";
 /// Largest payload we announce: the frame around it must stay within 10,240 bytes at every hop (p2p-wire §4.1).
 pub const MAX_ANNOUNCEMENT: usize = 10_000;
 
-/// Largest gossip message, author, signature and topic included. Wrapping it for forwarding adds up to three bytes.
-pub const MAX_ANNOUNCEMENT_FRAME: usize = 10_230;
+/// Largest gossip frame that nodes of the network take, length prefix not counted (p2p-wire §4.1).
+pub const MAX_GOSSIP_FRAME: usize = 10_240;
+
+/// Largest gossip message, author, signature and topic included. A frame around it adds three bytes.
+pub const MAX_ANNOUNCEMENT_FRAME: usize = MAX_GOSSIP_FRAME - 3;
 
 /// Receive buffer of a gossip stream. It holds bursts of frames, so it is larger than one frame may be.
 pub const GOSSIP_BUFFER: usize = 256 * 1024;
@@ -41,6 +44,9 @@ pub const MAX_AWAITING_VERDICT: usize = 4096;
 
 /// Largest DHT message. 20 peers with many addresses pass the stock 16 KiB (p2p-wire §2.2).
 pub const MAX_KAD_MESSAGE: usize = 256 * 1024;
+
+/// A stream for DHT requests on which nothing comes is closed after this time, as the reference does (p2p-wire §2.2).
+pub const DHT_IDLE: Duration = Duration::from_secs(60);
 
 /// Longest DHT key (p2p-wire §2.4).
 pub const MAX_KAD_KEY: usize = 80;
@@ -140,7 +146,8 @@ pub struct Limits {
     pub provider_records: usize,
     /// One call of ours to a peer, connecting included.
     pub call_timeout: Duration,
-    /// How long a served stream may take to send its whole request.
+    /// How long a served stream may take to send its whole request, and any stream of the DHT, of gossip and of identify
+    /// pushes to send one message.
     pub read_timeout: Duration,
     /// How long the library may take to answer.
     pub serve_timeout: Duration,

@@ -20,7 +20,8 @@ pub enum Verdict {
     Accept,
     /// Do not forward it; nobody is to blame (old, replayed, quota).
     Ignore,
-    /// Do not forward it and hold it against the forwarder (malformed, forbidden).
+    /// Do not forward it, and hold it against its author if the author sent it to us itself (malformed, forbidden). A
+    /// forwarder is not to blame: nodes of the reference forward what they do not understand.
     Reject,
 }
 

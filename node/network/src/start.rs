@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Parts};
 use crate::behaviour::Behaviour;
-use crate::config::{COMMAND_QUEUE, Config, EVENT_QUEUE};
+use crate::config::{COMMAND_QUEUE, Config, DHT_IDLE, EVENT_QUEUE};
 use crate::error::NetworkError;
 use crate::event::NetworkEvent;
 use crate::handle::NetworkHandle;
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::providers::{FileLog, ProviderConfig, ProviderStore};
 use crate::rpc::server::Server;
 use crate::runtime::Runtime;
-use crate::shim::{OwnEndpoints, Renames, Shim, ShimConfig};
+use crate::shim::{Deadlines, OwnEndpoints, Renames, Shim, ShimConfig};
 use crate::transport;
 use crate::wire::{Endpoint, EndpointKind};
 
@@ -85,6 +85,10 @@ impl Network {
             own: own_endpoints,
             book: None,
             clock: Arc::clone(&seconds),
+            deadlines: Some(Deadlines {
+                message: config.limits.read_timeout,
+                idle: DHT_IDLE,
+            }),
         });
         shim.metrics()
             .register(registry.sub_registry_with_prefix("dirnode_network"));
@@ -93,7 +97,7 @@ impl Network {
                 shim.wrap(peer, muxer)
             })?;
         let store = provider_store(id, &config, Arc::clone(&seconds), registry);
-        let behaviour = Behaviour::new(&config, keypair, relay_client, store, library.is_some())?;
+        let behaviour = Behaviour::new(&config, keypair, relay_client, store, library.is_some(), registry)?;
         let spawn = Arc::clone(&runtime.spawn);
         let swarm_config =
             libp2p::swarm::Config::with_executor(move |task| spawn("network.connection", task))

@@ -12,7 +12,7 @@ use super::Actor;
 use crate::config::MAX_ANNOUNCEMENT;
 use crate::error::NetworkError;
 use crate::event::{Announced, AnnouncementToken, NetworkEvent, Verdict};
-use crate::gossip::{Owed, acceptance, topic};
+use crate::gossip::{Owed, REFUSED_PENALTY, acceptance, topic};
 use crate::handle::AnnounceOutcome;
 
 impl Actor {
@@ -62,7 +62,11 @@ impl Actor {
 
     fn on_announcement(&mut self, forwarder: PeerId, id: gossipsub::MessageId, message: gossipsub::Message) {
         self.metrics.announcement("received");
-        let owed = Owed { id, forwarder };
+        let owed = Owed {
+            id,
+            forwarder,
+            is_own: message.source == Some(forwarder),
+        };
         // Strict validation lets no message without an author and a sequence number through.
         let (Some(publisher), Some(seqno)) = (message.source, message.sequence_number) else {
             self.metrics.announcement("unsigned");
@@ -100,6 +104,10 @@ impl Actor {
             Some(owed) => {
                 self.metrics.verdict(verdict);
                 self.give_verdict(&owed, verdict);
+                // A forwarder of the reference's kind looks at no payload, so only an author is to blame.
+                if verdict == Verdict::Reject && owed.is_own {
+                    self.score(owed.forwarder, REFUSED_PENALTY);
+                }
             }
             None => self.metrics.announcement("verdict_too_late"),
         }

@@ -1,7 +1,18 @@
 //! Counters of the shim. Clones count together.
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+
+use super::watch::{Offence, Watched};
+
+/// Which protocol, and what was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OffenceLabels {
+    protocol: &'static str,
+    reason: &'static str,
+}
 
 /// What crossed the shim. All counters begin at zero with the process.
 #[derive(Debug, Clone, Default)]
@@ -18,12 +29,27 @@ pub struct ShimMetrics {
     pub messages_unparsed: Counter,
     /// Frames with a wrong or too large prefix; their stream was handed on as it is.
     pub frames_refused: Counter,
+    /// What peers did wrong on the streams they opened.
+    offences: Family<OffenceLabels, Counter>,
 }
 
 impl ShimMetrics {
+    pub(super) fn offence(&self, on: Watched, what: Offence) {
+        let labels = OffenceLabels {
+            protocol: on.name(),
+            reason: what.name(),
+        };
+        self.offences.get_or_create(&labels).inc();
+    }
+
     /// Makes the counters known under `shim_*`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("shim");
+        registry.register(
+            "offences",
+            "Streams and messages of peers that were too slow, too large or malformed",
+            self.offences.clone(),
+        );
         let mut add =
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         add(

@@ -7,12 +7,13 @@
 //! * renames protocols while they are negotiated, and in identify messages, both ways;
 //! * reports `/dir` and `/oci` addresses of others that come in identify, ADD_PROVIDER and GET_PROVIDERS;
 //! * appends our own to identify, and to provider entries of ours in what we send; and, where a book knows them,
-//!   those of others to the GET_PROVIDERS answers we give.
+//!   those of others to the GET_PROVIDERS answers we give;
+//! * ends streams on which a peer sends too much or takes too long, where the reader behind would wait for ever.
 //!
 //! Put it on as the very last step of the transport, relayed connections included: a connection that misses it has
 //! no DHT, silently. Streams have to be negotiated by the default version of multistream-select.
 //!
-//! Never judges an endpoint or a peer, never opens or closes a stream, never reads past a frame. Soft state only.
+//! Never judges an endpoint or a peer, never opens a stream, never reads past a frame. Soft state only.
 //! Follows p2p-wire §1.6, §1.7, §2.2 and §3.
 //!
 //! ```no_run
@@ -35,6 +36,7 @@ mod muxer;
 mod names;
 mod negotiation;
 mod stream;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +53,7 @@ pub use metrics::ShimMetrics;
 pub use names::{KAD_INSIDE, KAD_WIRE, MAX_NAME_BYTES, MAX_RENAMES, REFUSED, Renames};
 pub use negotiation::Role;
 pub use stream::ShimStream;
+pub use watch::Deadlines;
 
 /// Unix seconds, as whoever builds the shim wants them told.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -88,6 +91,8 @@ pub struct ShimConfig {
     pub book: Option<Arc<dyn EndpointBook>>,
     /// Times how often the same endpoint is reported.
     pub clock: Clock,
+    /// Bounds the time peers may take on the streams they open; without, nothing is cut. Needs a tokio runtime.
+    pub deadlines: Option<Deadlines>,
 }
 
 impl fmt::Debug for ShimConfig {
@@ -97,6 +102,7 @@ impl fmt::Debug for ShimConfig {
             .field("renames", &self.renames)
             .field("own", &self.own)
             .field("book", &self.book.is_some())
+            .field("deadlines", &self.deadlines)
             .finish_non_exhaustive()
     }
 }
@@ -114,6 +120,7 @@ struct Shared {
     own: OwnEndpoints,
     book: Option<Arc<dyn EndpointBook>>,
     clock: Clock,
+    deadlines: Option<Deadlines>,
     metrics: ShimMetrics,
 }
 
@@ -152,6 +159,7 @@ impl Shim {
             own: config.own,
             book: config.book,
             clock: config.clock,
+            deadlines: config.deadlines,
             metrics: ShimMetrics::default(),
         });
         (Self { shared, reports }, taps)

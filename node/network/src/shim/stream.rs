@@ -9,6 +9,7 @@
 //! | identify | renames, taps | plain | plain | renames, appends |
 //! | identify push | plain | renames, appends | renames, taps | plain |
 //! | Kademlia | taps answers | appends | taps announcements | appends |
+//! | gossip | plain | plain | measures, if streams are watched | plain |
 //! | anything else | plain | plain | plain | plain |
 
 use std::io;
@@ -24,10 +25,12 @@ use super::endpoints::EndpointSource;
 use super::frame::{Collector, Step, put_frame};
 use super::names::KAD_INSIDE;
 use super::negotiation::{Negotiation, Outcome, Role};
-use super::{Connection, identify, kad};
+use super::watch::{MAX_KAD_REQUEST_BYTES, Offence, Watch, Watched};
+use super::{Connection, fields, identify, kad};
+use crate::config::MAX_GOSSIP_FRAME;
 
 const IDENTIFY: &str = "/ipfs/id/1.0.0";
-const IDENTIFY_PUSH: &str = "/ipfs/id/push/1.0.0";
+pub(super) const IDENTIFY_PUSH: &str = "/ipfs/id/push/1.0.0";
 
 /// Bytes taken from the inner stream in one go while a frame is collected.
 const CHUNK_BYTES: usize = 1024;
@@ -48,6 +51,8 @@ struct State {
     negotiation: Negotiation,
     read: Side,
     write: Side,
+    /// Over a stream that the remote opened, where its reader would wait for ever.
+    watch: Option<Watch>,
 }
 
 /// One direction.
@@ -81,6 +86,7 @@ enum Rewrite {
 enum Tap {
     Announcements,
     Answers,
+    Gossip,
 }
 
 impl Side {
@@ -88,7 +94,9 @@ impl Side {
         let (max_prefix, max_body) = match mode {
             Mode::Negotiate | Mode::Plain => (2, MAX_NEGOTIATION_BYTES),
             Mode::Rewrite(Rewrite::IdentifyIn | Rewrite::IdentifyOut) => (2, identify::MAX_READ_BYTES),
-            Mode::Rewrite(Rewrite::KadOut) | Mode::Tap(_) => (3, kad::MAX_MESSAGE_BYTES),
+            Mode::Rewrite(Rewrite::KadOut) | Mode::Tap(Tap::Answers) => (3, kad::MAX_MESSAGE_BYTES),
+            Mode::Tap(Tap::Announcements) => (3, MAX_KAD_REQUEST_BYTES),
+            Mode::Tap(Tap::Gossip) => (2, MAX_GOSSIP_FRAME),
         };
         Self {
             mode,
@@ -111,7 +119,7 @@ impl Side {
 }
 
 /// What the two directions do once a protocol is agreed on: (read, write).
-fn modes(protocol: &[u8], role: Role) -> (Mode, Mode) {
+fn modes(protocol: &[u8], role: Role, watched: Option<Watched>) -> (Mode, Mode) {
     let is = |name: &str| protocol == name.as_bytes();
     match role {
         Role::Dialer if is(IDENTIFY) => (Mode::Rewrite(Rewrite::IdentifyIn), Mode::Plain),
@@ -120,6 +128,7 @@ fn modes(protocol: &[u8], role: Role) -> (Mode, Mode) {
         Role::Listener if is(IDENTIFY_PUSH) => (Mode::Rewrite(Rewrite::IdentifyIn), Mode::Plain),
         Role::Dialer if is(KAD_INSIDE) => (Mode::Tap(Tap::Answers), Mode::Rewrite(Rewrite::KadOut)),
         Role::Listener if is(KAD_INSIDE) => (Mode::Tap(Tap::Announcements), Mode::Rewrite(Rewrite::KadOut)),
+        Role::Listener if watched == Some(Watched::Gossip) => (Mode::Tap(Tap::Gossip), Mode::Plain),
         Role::Dialer | Role::Listener => (Mode::Plain, Mode::Plain),
     }
 }
@@ -137,7 +146,7 @@ impl State {
                 match outcome {
                     Outcome::Agreed(protocol) => {
                         // A dialer's writing direction is where its proposal put it, and may have data under way.
-                        let (read, _) = modes(&protocol, self.negotiation.role());
+                        let (read, _) = modes(&protocol, self.negotiation.role(), None);
                         self.read.switch(read);
                     }
                     Outcome::Rejected => self.write.switch(Mode::Negotiate),
@@ -174,12 +183,18 @@ impl State {
                 put_frame(&mut self.write.out, &line);
                 match outcome {
                     Outcome::Agreed(protocol) => {
-                        let (read, write) = modes(&protocol, self.negotiation.role());
+                        // Only a listener agrees by writing.
+                        let deadlines = self.connection.shared.deadlines;
+                        self.watch = Watched::of(&protocol)
+                            .zip(deadlines)
+                            .map(|(what, deadlines)| Watch::new(what, deadlines));
+                        let watched = self.watch.as_ref().map(Watch::what);
+                        let (read, write) = modes(&protocol, self.negotiation.role(), watched);
                         self.read.switch(read);
                         self.write.switch(write);
                     }
                     Outcome::Proposed(protocol) => {
-                        let (_, write) = modes(&protocol, self.negotiation.role());
+                        let (_, write) = modes(&protocol, self.negotiation.role(), None);
                         self.write.switch(write);
                     }
                     Outcome::Open | Outcome::Rejected => {}
@@ -244,14 +259,16 @@ impl State {
         }
     }
 
-    /// Looks at bytes that have been handed on already.
-    fn on_tapped(&mut self, tap: Tap, mut bytes: &[u8]) {
+    /// Looks at bytes that are about to be handed on.
+    fn on_tapped(&mut self, tap: Tap, mut bytes: &[u8]) -> io::Result<()> {
+        let mut whole = false;
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(self.read.frame.wanted().min(bytes.len()));
             bytes = later;
             match self.read.frame.push(now) {
                 Step::More => {}
                 Step::Whole => {
+                    whole = true;
                     let message = self.read.frame.take_body();
                     self.report(tap, &message);
                 }
@@ -259,14 +276,54 @@ impl State {
                     self.connection.shared.metrics.frames_refused.inc();
                     // Handed on already, so not by `switch`.
                     self.read = Side::new(Mode::Plain);
-                    return;
+                    return self.refused();
                 }
             }
         }
+        self.came(whole);
+        Ok(())
+    }
+
+    /// Ends a watched stream whose message has a broken length or too large a one; others are for their reader to judge.
+    fn refused(&mut self) -> io::Result<()> {
+        let Some(watch) = self.watch.take() else {
+            return Ok(());
+        };
+        self.offence(watch.what(), Offence::Oversize);
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    fn came(&mut self, whole: bool) {
+        if let Some(watch) = &mut self.watch {
+            watch.came(!self.read.frame.is_empty(), whole);
+        }
+    }
+
+    fn offence(&self, on: Watched, what: Offence) {
+        tracing::debug!(peer = %self.connection.peer, protocol = on.name(), reason = what.name(), "offence on a stream");
+        self.connection.shared.metrics.offence(on, what);
+    }
+
+    /// Nothing has come: ends a watched stream whose time is over.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(watch) = &mut self.watch else {
+            return Poll::Pending;
+        };
+        let what = ready!(watch.poll_over(cx));
+        let on = watch.what();
+        self.watch = None;
+        self.offence(on, what);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn report(&self, tap: Tap, message: &[u8]) {
         let remote = self.connection.peer;
+        if let Some(watch) = &self.watch
+            && !well_formed(tap, message)
+        {
+            self.offence(watch.what(), Offence::Malformed);
+            return;
+        }
         match (tap, kad::kind(message)) {
             (Tap::Announcements, Some(kad::Kind::AddProvider)) => {
                 // A peer announces itself only; readers refuse anything else.
@@ -289,8 +346,25 @@ impl State {
     }
 
     fn is_done(&self) -> bool {
-        self.read.is_done() && self.write.is_done()
+        self.read.is_done() && self.write.is_done() && self.watch.is_none()
     }
+}
+
+/// Whether a message is made of fields, and for gossip the messages and control parts inside it as well.
+fn well_formed(tap: Tap, message: &[u8]) -> bool {
+    fields::fields(message).all(|field| match (tap, field) {
+        (_, Err(_)) => false,
+        (
+            Tap::Gossip,
+            Ok(fields::Field {
+                number: 1..=3, value, ..
+            }),
+        ) => match value {
+            fields::Value::Bytes(part) => fields::fields(part).all(|inner| inner.is_ok()),
+            fields::Value::Varint(_) | fields::Value::Fixed => false,
+        },
+        (_, Ok(_)) => true,
+    })
 }
 
 impl<S> ShimStream<S> {
@@ -302,6 +376,7 @@ impl<S> ShimStream<S> {
                 negotiation: Negotiation::new(role),
                 read: Side::new(Mode::Negotiate),
                 write: Side::new(Mode::Negotiate),
+                watch: None,
             })),
         }
     }
@@ -355,16 +430,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for ShimStream<S> {
             match state.read.mode {
                 Mode::Plain => return Pin::new(&mut this.inner).poll_read(cx, buf),
                 Mode::Tap(tap) => {
-                    let count = ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-                    state.on_tapped(tap, buf.get(..count).unwrap_or_default());
+                    let Poll::Ready(count) = Pin::new(&mut this.inner).poll_read(cx, buf)? else {
+                        return state.poll_over(cx);
+                    };
+                    state.on_tapped(tap, buf.get(..count).unwrap_or_default())?;
                     return Poll::Ready(Ok(count));
                 }
                 Mode::Negotiate | Mode::Rewrite(_) => {
                     let mut chunk = [0u8; CHUNK_BYTES];
                     let wanted = chunk.split_at_mut(state.read.frame.wanted().min(CHUNK_BYTES)).0;
-                    let count = ready!(Pin::new(&mut this.inner).poll_read(cx, wanted))?;
+                    let Poll::Ready(count) = Pin::new(&mut this.inner).poll_read(cx, wanted)? else {
+                        return state.poll_over(cx);
+                    };
                     let bytes = wanted.get(..count).unwrap_or_default();
                     if bytes.is_empty() {
+                        state.watch = None;
                         // The end inside a frame: the reader gets what there is and judges for itself.
                         state.read.switch(Mode::Plain);
                         if state.read.out.is_empty() {
@@ -373,10 +453,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for ShimStream<S> {
                         continue;
                     }
                     match state.read.frame.push(bytes) {
-                        Step::More => {}
-                        Step::Whole => state.on_read_frame(),
+                        Step::More => state.came(false),
+                        Step::Whole => {
+                            state.on_read_frame();
+                            state.came(true);
+                        }
                         Step::Refused => {
                             state.connection.shared.metrics.frames_refused.inc();
+                            state.refused()?;
                             if state.read.mode == Mode::Negotiate {
                                 // The conversation is broken; what we would rename is no longer known.
                                 state.write.switch(Mode::Plain);

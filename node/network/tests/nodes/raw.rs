@@ -58,6 +58,7 @@ impl RawPeer {
             own: OwnEndpoints::default(),
             book: None,
             clock: Arc::new(|| 0),
+            deadlines: None,
         });
         let transport =
             Transport::map(transport, move |(peer, muxer), _| (peer, shim.wrap(peer, muxer))).boxed();

@@ -34,6 +34,7 @@ fn shim_with(renames: Renames) -> (Shim, Taps, PeerId, OwnEndpoints) {
         own: own.clone(),
         book: None,
         clock: Arc::new(|| 1_000),
+        deadlines: None,
     });
     (shim, taps, local_peer, own)
 }

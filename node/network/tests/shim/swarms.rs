@@ -34,6 +34,7 @@ fn node(endpoint: &'static [u8]) -> (Swarm<Behaviour>, Taps) {
         own,
         book: None,
         clock: Arc::new(|| 1_000),
+        deadlines: None,
     });
     let transport = MemoryTransport::default()
         .upgrade(Version::V1)
