@@ -12,6 +12,7 @@
     reason = "a helper of tests: what does not hold ends the test"
 )]
 
+pub mod cluster;
 pub mod go_peer;
 pub mod grpc;
 pub mod judge;

@@ -26,6 +26,7 @@ mod network;
 mod observe;
 mod publish;
 mod replay;
+mod restarts;
 mod sdk;
 mod search;
 mod vectors_api;
