@@ -5,6 +5,7 @@
 //! the disk before anybody learns the peer id. [`Keypair`] and [`PeerId`] of libp2p are what the other rooms pass
 //! around. Follows p2p-wire §1.1.
 
+mod compact;
 mod der;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ mod key;
 mod peer;
 mod pem;
 
+pub use compact::{CompactPeerId, MAX_PEER_ID_BYTES};
 pub use error::{IdentityError, KeyError};
 pub use file::{Loaded, MAX_KEY_FILE_BYTES, from_path, load_or_create};
 pub use key::{from_bytes, to_pem};

@@ -123,8 +123,7 @@ impl Searching {
             self.ended = found.hits.len() < count;
             let shown = found.hits.iter().filter_map(|hit| {
                 let best = hit.providers.first()?;
-                let peer = dirnode_routing::PeerId::from_bytes(best.peer.as_bytes())?;
-                Some((hit.place.cid, peer))
+                Some((hit.place.cid, best.peer.clone()))
             });
             self.routing.shown(shown.take(64).collect());
             self.page = found.hits.into();
@@ -149,8 +148,9 @@ impl Searching {
 
     fn peer(&self, best: &Provider, hit: &Hit) -> wire::Peer {
         let id = text(best);
-        let known = PeerId::from_bytes(best.peer.as_bytes())
-            .ok()
+        let known = best
+            .peer
+            .to_peer_id()
             .and_then(|peer| self.routing.known(&peer))
             .unwrap_or_default();
         let addrs = [
@@ -174,7 +174,9 @@ impl Searching {
 
 /// A publisher's peer id as text; empty for bytes that are none, which no verified signature has.
 fn text(provider: &Provider) -> String {
-    PeerId::from_bytes(provider.peer.as_bytes())
+    provider
+        .peer
+        .to_peer_id()
         .map(|peer| peer.to_string())
         .unwrap_or_default()
 }

@@ -297,5 +297,5 @@ fn room_peer(peer: &PeerId) -> Option<RoomPeer> {
 
 /// A peer as the network names it.
 fn peer_of(peer: &RoomPeer) -> Option<PeerId> {
-    PeerId::from_bytes(peer.as_bytes()).ok()
+    peer.to_peer_id()
 }

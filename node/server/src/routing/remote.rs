@@ -4,7 +4,7 @@ use dirnode_record::{Label, RecordCid};
 use dirnode_routing::{
     IndexChange, PeerId as RoomPeer, Restored, RestoredClaim, RestoredTomb, Standing, Timestamp,
 };
-use dirnode_store::remote::{self, Change, PeerId, RemoteIndex, Row, Tomb};
+use dirnode_store::remote::{self, Change, RemoteIndex, Row, Tomb};
 
 use super::Shared;
 
@@ -12,10 +12,6 @@ use super::Shared;
 const EXPIRED_AT_ONCE: usize = 4096;
 /// Rows read at once at the start.
 const PAGE: u32 = 4096;
-
-fn peer(peer: &RoomPeer) -> Option<PeerId> {
-    PeerId::from_bytes(peer.as_bytes())
-}
 
 fn standing(standing: Standing) -> remote::Standing {
     match standing {
@@ -25,11 +21,11 @@ fn standing(standing: Standing) -> remote::Standing {
     }
 }
 
-fn change_of(change: IndexChange) -> Option<Change> {
-    Some(match change {
+fn change_of(change: IndexChange) -> Change {
+    match change {
         IndexChange::Put {
             cid,
-            peer: publisher,
+            peer,
             labels,
             timestamp,
             last_seen,
@@ -37,61 +33,49 @@ fn change_of(change: IndexChange) -> Option<Change> {
             standing: worth,
         } => Change::Put(Row {
             cid,
-            peer: peer(&publisher)?,
+            peer,
             labels,
             timestamp_ns: timestamp.as_nanos(),
             last_seen_ns: last_seen.as_nanos(),
             expires_at_ns: expires_at.as_nanos(),
             standing: standing(worth),
         }),
-        IndexChange::Add {
-            cid,
-            peer: publisher,
-            labels,
-        } => Change::Add {
-            cid,
-            peer: peer(&publisher)?,
-            labels,
-        },
+        IndexChange::Add { cid, peer, labels } => Change::Add { cid, peer, labels },
         IndexChange::Refresh {
             cid,
-            peer: publisher,
+            peer,
             timestamp,
             last_seen,
             expires_at,
             standing: worth,
         } => Change::Refresh {
             cid,
-            peer: peer(&publisher)?,
+            peer,
             timestamp_ns: timestamp.as_nanos(),
             last_seen_ns: last_seen.as_nanos(),
             expires_at_ns: expires_at.as_nanos(),
             standing: standing(worth),
         },
-        IndexChange::Remove { cid, peer: publisher } => Change::Remove {
-            cid,
-            peer: peer(&publisher)?,
-        },
+        IndexChange::Remove { cid, peer } => Change::Remove { cid, peer },
         IndexChange::Bury {
             cid,
-            peer: publisher,
+            peer,
             timestamp,
             first_hand,
             until,
         } => Change::Bury(Tomb {
             cid,
-            peer: peer(&publisher)?,
+            peer,
             timestamp_ns: timestamp.as_nanos(),
             first_hand,
             until_ns: until.as_nanos(),
         }),
-    })
+    }
 }
 
 impl Shared {
     pub(super) fn index(&self, change: IndexChange) {
-        let Some(change) = change_of(change) else { return };
-        for (_, refusal) in self.index.apply(&[change]).refused {
+        for (_, refusal) in self.index.apply(&[change_of(change)]).refused {
             // The brain keeps to tighter bounds; what it knows and the index does not is found when it is told again.
             tracing::debug!(component = "routing", %refusal, "row not taken");
         }
@@ -104,8 +88,7 @@ impl Shared {
 
     /// Labels of a row; none if it is not there.
     pub(super) fn labels(&self, cid: &RecordCid, author: &RoomPeer) -> Vec<Label> {
-        let labels = peer(author).and_then(|author| self.index.labels(cid, &author));
-        labels.unwrap_or_default()
+        self.index.labels(cid, author).unwrap_or_default()
     }
 }
 
@@ -123,29 +106,25 @@ fn pages<T>(mut page: impl FnMut(u32) -> (Vec<T>, Option<u32>)) -> impl Iterator
 /// What the index kept over the restart.
 pub(super) fn restore(index: &RemoteIndex, restored: &mut Restored) {
     for row in pages(|from| index.rows_from(from, PAGE)) {
-        if let Some(peer) = RoomPeer::from_bytes(row.peer.as_bytes()) {
-            restored.claims.push(RestoredClaim {
-                cid: row.cid,
-                peer,
-                labels: row.labels,
-                timestamp: Timestamp::from_nanos(row.timestamp_ns),
-                last_seen: Timestamp::from_nanos(row.last_seen_ns),
-                standing: match row.standing {
-                    remote::Standing::Hearsay => Standing::Hearsay,
-                    remote::Standing::Claimed => Standing::Claimed,
-                    remote::Standing::Verified => Standing::Verified,
-                },
-            });
-        }
+        restored.claims.push(RestoredClaim {
+            cid: row.cid,
+            peer: row.peer,
+            labels: row.labels,
+            timestamp: Timestamp::from_nanos(row.timestamp_ns),
+            last_seen: Timestamp::from_nanos(row.last_seen_ns),
+            standing: match row.standing {
+                remote::Standing::Hearsay => Standing::Hearsay,
+                remote::Standing::Claimed => Standing::Claimed,
+                remote::Standing::Verified => Standing::Verified,
+            },
+        });
     }
     for tomb in pages(|from| index.tombs_from(from, PAGE)) {
-        if let Some(peer) = RoomPeer::from_bytes(tomb.peer.as_bytes()) {
-            restored.tombs.push(RestoredTomb {
-                cid: tomb.cid,
-                peer,
-                timestamp: Timestamp::from_nanos(tomb.timestamp_ns),
-                first_hand: tomb.first_hand,
-            });
-        }
+        restored.tombs.push(RestoredTomb {
+            cid: tomb.cid,
+            peer: tomb.peer,
+            timestamp: Timestamp::from_nanos(tomb.timestamp_ns),
+            first_hand: tomb.first_hand,
+        });
     }
 }

@@ -1,45 +1,10 @@
 //! What goes into the remote label index and comes out of it.
 
-use std::fmt;
-use std::sync::Arc;
-
 use dirnode_record::Label;
 
 use crate::RecordCid;
 
-/// Longest peer id taken, in bytes; an ed25519 one has 38.
-pub const MAX_PEER_ID_BYTES: usize = 64;
-
-/// The bytes of a libp2p peer id: 1 to 64, shared, so that a copy costs nothing. Order is that of the bytes. Nothing
-/// checks that they are a multihash: whoever hands them in has them from a verified signature or connection.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(Arc<[u8]>);
-
-impl PeerId {
-    /// Takes the binary form; `None` when it is empty or longer than [`MAX_PEER_ID_BYTES`].
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        (1..=MAX_PEER_ID_BYTES)
-            .contains(&bytes.len())
-            .then(|| Self(bytes.into()))
-    }
-
-    /// The binary form.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PeerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PeerId(")?;
-        for byte in self.0.iter() {
-            write!(f, "{byte:02x}")?;
-        }
-        f.write_str(")")
-    }
-}
+pub use dirnode_identity::{CompactPeerId as PeerId, MAX_PEER_ID_BYTES};
 
 /// How much a row is worth; a better one is greater, and ranks first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -336,14 +301,5 @@ mod tests {
     fn a_better_standing_is_greater() {
         assert!(Standing::Verified > Standing::Claimed && Standing::Claimed > Standing::Hearsay);
         assert!(Standing::BEST_FIRST.is_sorted_by(|one, other| one > other));
-    }
-
-    #[test]
-    fn the_length_of_peer_ids_is_bounded() {
-        assert!(PeerId::from_bytes(&[]).is_none());
-        assert!(PeerId::from_bytes(&[1; 65]).is_none());
-        let peer = PeerId::from_bytes(&[0xab; 64]).unwrap();
-        assert_eq!(peer.as_bytes().len(), 64);
-        assert!(format!("{peer:?}").starts_with("PeerId(abab"));
     }
 }
