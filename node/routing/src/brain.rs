@@ -147,6 +147,13 @@ impl Brain {
         for tomb in rows.tombs {
             claims.restore_tomb(tomb.cid, &tomb.peer, tomb.timestamp, tomb.first_hand, now);
         }
+        let mut asker = Asker::new(now);
+        asker.restore(
+            claims
+                .authors_behind(None)
+                .map(|known| (known.author, known.newest)),
+            now,
+        );
         Self {
             config,
             outbox: Outbox::restore(rows.outbox, rows.published, now),
@@ -159,7 +166,7 @@ impl Brain {
             },
             fetcher: Fetcher::default(),
             verifier: Verifier::new(now),
-            asker: Asker::new(now),
+            asker,
             answerer: Answerer::default(),
             autosync: Autosync::default(),
             counters: Counters::default(),

@@ -111,6 +111,8 @@ pub const MAX_CATCHUP_PAGES: usize = 2_048;
 pub const CATCHUP_RATE: (f64, f64) = (20.0, 200.0);
 /// What a peer has for one page.
 pub const CATCHUP_DEADLINE: Duration = Duration::from_secs(30);
+/// What a peer has for all pages of one exchange; enough for a million rows at the rate that [`CATCHUP_RATE`] allows.
+pub const CATCHUP_EXCHANGE: Duration = Duration::from_secs(10 * 60);
 /// How often one author's rows are read from the beginning again.
 pub const REREAD_AFTER: Duration = Duration::from_secs(6 * 60 * 60);
 /// Peers that we keep account of; more than a node has connections.

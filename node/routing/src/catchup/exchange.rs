@@ -1,8 +1,12 @@
 //! The asking side: with whom to catch up, what to ask next, and where the last reading of each author ended.
 //!
 //! After joining, a few peers are asked one after the other; later those who are new, a few minutes apart, and one picked
-//! at random every half hour, so that a network that was split comes together again. Soft state: after a restart everything is compared anew, which costs a
-//! summary where nothing is missing.
+//! at random every half hour, so that a network that was split comes together again. One exchange goes on at a time, for
+//! a bounded time, so that a peer which tells without end keeps the others away for minutes and no longer. While joining,
+//! what one peer told does not count for the reading of the next: it may have told too little.
+//!
+//! Soft state: after a restart everything is compared anew, which costs a summary where nothing is missing. Of authors
+//! that the index has kept rows of, what is newer than those is read first, and all of it only where that did not do.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -13,8 +17,8 @@ use rand::RngExt as _;
 use super::message::{AuthorSummary, Cursor, MAX_CURSORS, Reply, Request, Row};
 use crate::action::{Action, ExchangeId, Fault};
 use crate::config::{
-    CATCHUP_DEADLINE, CATCHUP_INTERVAL, CATCHUP_PEERS, CATCHUP_SOONEST, MAX_CATCHUP_PAGES, MAX_PEERS,
-    REREAD_AFTER,
+    CATCHUP_DEADLINE, CATCHUP_EXCHANGE, CATCHUP_INTERVAL, CATCHUP_PEERS, CATCHUP_SOONEST, MAX_CATCHUP_PAGES,
+    MAX_PEERS, REREAD_AFTER,
 };
 use crate::cx::Cx;
 use crate::input::Failure;
@@ -25,15 +29,22 @@ use crate::time::Timestamp;
 const MAX_MARKS: usize = 200_000;
 /// Authors taken from one exchange.
 const MAX_WANTED: usize = 100_000;
+/// Rows announced so long before the newest one of the last run are read again: what came last before a stop may not
+/// have been kept, and may have come in another order.
+const OVERLAP: Duration = Duration::from_secs(60);
 /// Pause after an exchange that broke off.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// How far one author was read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Mark {
     since: Timestamp,
     after: RecordCid,
     reread_at: Timestamp,
+    /// Whether it is where the index of the last run ends, and not where a reading ended.
+    guessed: bool,
+    /// Whom it was last read from.
+    relay: Option<PeerId>,
 }
 
 #[derive(Debug)]
@@ -44,8 +55,15 @@ struct Exchange {
     summary: bool,
     wanted: VecDeque<Cursor>,
     asked: Vec<Cursor>,
+    /// The last author of the summary so far.
+    last: Option<PeerId>,
+    /// Whether anything was read from a guessed place on, so that it has to be compared once more.
+    guessed: bool,
     pages: usize,
+    /// When to give up waiting for the page that was asked for.
     deadline: Timestamp,
+    /// When to end it, however far it is.
+    end: Timestamp,
 }
 
 /// Rows of a page, with what the state machine has to know of each.
@@ -86,6 +104,23 @@ impl Asker {
         }
     }
 
+    /// Takes up where rows of the last run end: each author with the time of its newest one.
+    pub fn restore(&mut self, newest: impl Iterator<Item = (PeerId, Timestamp)>, now: Timestamp) {
+        self.marks = newest
+            .take(MAX_MARKS)
+            .map(|(author, newest)| {
+                let mark = Mark {
+                    since: newest.before(OVERLAP),
+                    after: nothing(),
+                    reread_at: now,
+                    guessed: true,
+                    relay: None,
+                };
+                (author, mark)
+            })
+            .collect();
+    }
+
     /// A peer that speaks the protocol is connected. Somebody new may come from a part of the network that we have not
     /// heard of for a while, so the next exchange does not wait for its time.
     pub fn connected(&mut self, peer: PeerId, cx: &mut Cx<'_>) {
@@ -115,7 +150,11 @@ impl Asker {
 
     fn went_through(&mut self, cx: &mut Cx<'_>) {
         cx.counters.catchups_done += 1;
-        self.current = None;
+        if let Some(ended) = self.current.take()
+            && ended.guessed
+        {
+            self.asked.remove(&ended.peer);
+        }
         self.done += 1;
         self.ended_at = cx.now;
         let (pause, early, late) = if self.asked.len() >= self.peers.len() {
@@ -155,8 +194,11 @@ impl Asker {
             summary: true,
             wanted: VecDeque::new(),
             asked: Vec::new(),
+            last: None,
+            guessed: false,
             pages: 0,
             deadline: cx.now,
+            end: cx.now + CATCHUP_EXCHANGE,
         });
         self.ask(Request::Summary { after: None }, cx);
     }
@@ -165,7 +207,7 @@ impl Asker {
         let Some(current) = &mut self.current else { return };
         current.id = ExchangeId(cx.ticket().0);
         current.pages += 1;
-        current.deadline = cx.now + CATCHUP_DEADLINE;
+        current.deadline = current.end.min(cx.now + CATCHUP_DEADLINE);
         cx.counters.catchup_pages += 1;
         let (exchange, peer) = (current.id, current.peer.clone());
         cx.push(Action::CatchupAsk {
@@ -234,7 +276,7 @@ impl Asker {
                     }
                     if section.complete {
                         progress = true;
-                        self.mark(&cursor, cx.now);
+                        self.mark(&cursor, &peer, cx.now);
                     } else if let Some(current) = &mut self.current {
                         current.wanted.push_front(cursor);
                     }
@@ -254,7 +296,7 @@ impl Asker {
         None
     }
 
-    fn mark(&mut self, cursor: &Cursor, now: Timestamp) {
+    fn mark(&mut self, cursor: &Cursor, relay: &PeerId, now: Timestamp) {
         if self.marks.len() >= MAX_MARKS && !self.marks.contains_key(&cursor.author) {
             self.marks.pop_first();
         }
@@ -262,8 +304,13 @@ impl Asker {
             since: Timestamp::EPOCH,
             after: nothing(),
             reread_at: now + REREAD_AFTER,
+            guessed: false,
+            relay: None,
         });
-        (mark.since, mark.after) = (mark.since, mark.after).max((cursor.since, cursor.after));
+        (mark.guessed, mark.relay) = (false, Some(relay.clone()));
+        // Nobody moves it into the future, where everything would lie behind it.
+        let (since, after) = (cursor.since.min(now), cursor.after);
+        (mark.since, mark.after) = (mark.since, mark.after).max((since, after));
     }
 
     fn summary(
@@ -276,10 +323,18 @@ impl Asker {
         let in_order = authors
             .windows(2)
             .all(|pair| matches!(pair, [a, b] if a.author < b.author));
-        if !in_order || (more && authors.is_empty()) {
+        let last = self.current.as_ref().and_then(|current| current.last.as_ref());
+        let goes_on = authors
+            .first()
+            .is_none_or(|first| last.is_none_or(|last| *last < first.author));
+        if !in_order || !goes_on || (more && authors.is_empty()) {
             self.bad_page(cx);
             return;
         }
+        let Some(relay) = self.current.as_ref().map(|current| current.peer.clone()) else {
+            return;
+        };
+        let joining = self.done < CATCHUP_PEERS;
         for theirs in authors {
             let cursor = |since, after| Cursor {
                 author: theirs.author.clone(),
@@ -288,14 +343,20 @@ impl Asker {
             };
             let ours = known(&theirs.author);
             if ours.is_some_and(|ours| (ours.rows, ours.digest) == (theirs.rows, theirs.digest)) {
-                self.mark(
-                    &cursor(theirs.newest.min(cx.now), RecordCid::from_digest([0xff; 32])),
-                    cx.now,
-                );
+                let behind_all = RecordCid::from_digest([0xff; 32]);
+                self.mark(&cursor(theirs.newest, behind_all), &relay, cx.now);
                 continue;
             }
+            let mut guessed = false;
             let wanted = match self.marks.get_mut(&theirs.author) {
                 None => cursor(Timestamp::EPOCH, nothing()),
+                Some(mark) if mark.guessed => {
+                    guessed = true;
+                    cursor(mark.since, mark.after)
+                }
+                Some(mark) if joining && mark.relay.as_ref() != Some(&relay) => {
+                    cursor(Timestamp::EPOCH, nothing())
+                }
                 Some(mark) if theirs.newest > mark.since => cursor(mark.since, mark.after),
                 // Something is different further back. Reading it all again is worth it now and then.
                 Some(mark) if mark.reread_at <= cx.now => {
@@ -310,9 +371,13 @@ impl Asker {
                 .filter(|current| current.wanted.len() < MAX_WANTED)
             {
                 current.wanted.push_back(wanted);
+                current.guessed |= guessed;
             }
         }
         let last = authors.last().map(|last| last.author.clone());
+        if let Some(current) = &mut self.current {
+            current.last.clone_from(&last);
+        }
         match last.filter(|_| more) {
             Some(last) if self.has_pages() => self.ask(Request::Summary { after: Some(last) }, cx),
             _ => {
