@@ -3,6 +3,7 @@
 //! State: a temporary folder a node, the processes, and the connection to each. A node keeps its key, so its peer id, and
 //! from its first start on its port, so that the others find it where it was.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -140,7 +141,7 @@ impl Cluster {
                 .map(|(program, _)| program.log())
                 .unwrap_or_default();
             let from = log.len().saturating_sub(lines);
-            text.push_str(&format!("\n{}:\n{}", member.id, log[from..].join("\n")));
+            let _ = write!(text, "\n{}:\n{}", member.id, log[from..].join("\n"));
         }
         text
     }

@@ -11,6 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::grpc::Client;
+use crate::scrape;
 use crate::wait::eventually;
 
 /// How a node is started: quiet defaults, and what a test changes of them.
@@ -158,6 +159,18 @@ impl TestNode {
             }
         })
         .await
+    }
+
+    /// One figure of the routing room by its name without `dirnode_routing_`. The node must have metrics.
+    pub async fn routing_figure(&self, name: &str) -> f64 {
+        let address = self.node.metrics_address().expect("the node has metrics");
+        let page = scrape::get(&address.to_string(), "/metrics", "text/plain").await;
+        let samples = scrape::samples(&page.body);
+        let found = ["_total", ""].iter().find_map(|end| {
+            let series = format!("dirnode_routing_{name}{end}{{room=\"routing\"}}");
+            samples.get(&series).copied()
+        });
+        found.unwrap_or_else(|| panic!("no {name} in {}", page.body))
     }
 
     /// Stops it in order; the folder goes away unless the test owns it.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use dirnode_record::RecordCid;
 use dirnode_tests::go_peer::{GoPeer, Options};
 use dirnode_tests::node::{Setup, TestNode};
-use dirnode_tests::scrape;
 use dirnode_tests::wait::eventually;
 use serde_json::{Value as Json, json};
 
@@ -51,19 +50,6 @@ async fn forgets(node: &TestNode, queries: &[Json], cid: &str) {
         hit.map_or(Ok(()), |hit| Err(format!("{hit}")))
     })
     .await;
-}
-
-/// One figure of the routing room.
-async fn figure(node: &TestNode, name: &str) -> f64 {
-    let address = node.node.metrics_address().unwrap().to_string();
-    let page = scrape::get(&address, "/metrics", "text/plain").await;
-    let samples = scrape::samples(&page.body);
-    let series = [
-        format!("dirnode_routing_{name}_total{{room=\"routing\"}}"),
-        format!("dirnode_routing_{name}{{room=\"routing\"}}"),
-    ];
-    let found = series.iter().find_map(|series| samples.get(series));
-    *found.unwrap_or_else(|| panic!("no {name} in {}", page.body))
 }
 
 /// Waits until a node thinks as little of a peer as that.
@@ -223,16 +209,16 @@ async fn interop_a_bare_provider_record_leads_to_a_fetch_and_to_labels() {
         })
         .await;
     assert_eq!(asked, here.as_str());
-    assert_eq!(figure(&node, "claims_verified").await, 1.0);
+    assert_eq!(node.routing_figure("claims_verified").await, 1.0);
     // The next provider record says nothing new, and nothing is fetched again.
-    let fetches = figure(&node, "fetches").await;
+    let fetches = node.routing_figure("fetches").await;
     go.provide(&cid).await.unwrap();
     eventually(DEADLINE, || async {
-        let seen = figure(&node, "sightings").await;
+        let seen = node.routing_figure("sightings").await;
         (seen >= 2.0).then_some(()).ok_or_else(|| format!("{seen} seen"))
     })
     .await;
-    assert_eq!(figure(&node, "fetches").await, fetches);
+    assert_eq!(node.routing_figure("fetches").await, fetches);
     // Without gossip and without a fetch nothing would be known: a key that is no record's is nobody's.
     go.ask(
         "provide",
@@ -256,7 +242,7 @@ async fn interop_a_peer_that_serves_other_bytes_is_not_believed() {
         .await;
     go.provide(&name).await.unwrap();
     eventually(DEADLINE, || async {
-        let failed = figure(&node, "fetch_failures").await;
+        let failed = node.routing_figure("fetch_failures").await;
         (failed >= 1.0)
             .then_some(())
             .ok_or_else(|| format!("{failed} failed"))
@@ -298,7 +284,7 @@ async fn interop_a_peer_that_announces_labels_its_records_do_not_have_is_struck(
             hit["peer"]["id"] == go.id()
         })
         .await;
-        assert!(figure(&node, "lies").await >= f64::from(lie + 1));
+        assert!(node.routing_figure("lies").await >= f64::from(lie + 1));
     }
     // Announcements of such a peer do not get past the router, and its provider records count for nothing.
     falls_below(&node, &go, -60.0).await;
@@ -308,7 +294,7 @@ async fn interop_a_peer_that_announces_labels_its_records_do_not_have_is_struck(
     eventually(DEADLINE, || async {
         go.announce(&cid, &["/skills/honest/skill"]).await?;
         go.provide(&cid).await?;
-        let ignored = figure(&node, "sightings_ignored").await;
+        let ignored = node.routing_figure("sightings_ignored").await;
         (ignored >= 1.0)
             .then_some(())
             .ok_or_else(|| format!("{ignored} ignored"))

@@ -22,6 +22,7 @@ mod interop_node;
 mod interop_routing;
 mod interop_vectors;
 mod interop_vectors_rpc;
+mod late;
 mod network;
 mod observe;
 mod publish;
