@@ -46,10 +46,13 @@ impl Disk {
         };
         match change {
             Change::Publish(row) => {
-                let (due, stamp) = (Timestamp::EPOCH, row.stamp);
-                let cid = row.cid;
-                self.published.entry(cid).or_insert(DueRow { cid, due, stamp });
-                self.outbox.insert(cid, row);
+                self.published.entry(row.cid).or_insert(DueRow {
+                    cid: row.cid,
+                    due: Timestamp::EPOCH,
+                    stamp: row.stamp,
+                    provided_at: Timestamp::EPOCH,
+                });
+                self.outbox.insert(row.cid, row);
             }
             Change::Withdraw(row) => {
                 self.published.remove(&row.cid);

@@ -156,13 +156,11 @@ async fn interop_a_peer_that_answers_nonsense_does_not_keep_us_from_catching_up(
         let Some(go) = GoPeer::start(Options::new()).await else {
             return;
         };
-        go.must(
-            "handle_raw",
-            json!({
-                "protocol": CATCH_UP_PROTOCOL.as_ref(), "reply_b64": BASE64.encode(&bytes), "timeout_ms": 50,
-            }),
-        )
-        .await;
+        // The limit of the command is how long it reads before it answers.
+        let answer = json!({ "protocol": CATCH_UP_PROTOCOL.as_ref(), "reply_b64": BASE64.encode(&bytes) });
+        go.ask_within("handle_raw", answer, Duration::from_millis(100))
+            .await
+            .unwrap();
         let node = Setup::default().with_metrics().start().await;
         go.connect(&node.peer_addresses().await[0]).await.unwrap();
         eventually(DEADLINE, || async {
@@ -185,6 +183,7 @@ async fn interop_a_peer_that_answers_nonsense_does_not_keep_us_from_catching_up(
             bad_will,
             "{what}: {score:?}"
         );
+        println!("{what}: left aside");
         node.stop().await;
     }
 }
