@@ -46,6 +46,8 @@ pub(crate) struct Outbox {
     digest: u64,
     withdrawn_until: BTreeSet<(Timestamp, RecordCid)>,
     filings: BTreeMap<Ticket, Filing>,
+    /// The same by record: a question about one does not walk them all.
+    filed: BTreeSet<(RecordCid, Ticket)>,
     open: usize,
     last_stamp: Timestamp,
     dirty: Vec<DueRow>,
@@ -96,10 +98,19 @@ impl Outbox {
         self.last_stamp
     }
 
+    /// The first request about a record that is not on disk yet.
+    fn filing_of(&self, cid: &RecordCid) -> Option<&Filing> {
+        let (_, ticket) = self
+            .filed
+            .range((*cid, Ticket(0))..)
+            .next()
+            .filter(|(of, _)| of == cid)?;
+        self.filings.get(ticket)
+    }
+
     pub fn file(&mut self, request: RequestId, cid: RecordCid, kind: Kind, config: &Config, cx: &mut Cx<'_>) {
         let published = self.is_published(&cid);
-        if kind == Kind::Withdraw && !published && !self.filings.values().any(|filing| filing.row.cid == cid)
-        {
+        if kind == Kind::Withdraw && !published && self.filing_of(&cid).is_none() {
             cx.push(Action::Acknowledge {
                 request,
                 outcome: Ok(()),
@@ -131,6 +142,7 @@ impl Outbox {
             Kind::Withdraw => Change::Withdraw(row.clone()),
         };
         let asked_at = cx.now;
+        self.filed.insert((cid, ticket));
         self.filings.insert(
             ticket,
             Filing {
@@ -147,6 +159,7 @@ impl Outbox {
         let Some(Filing { request, row, .. }) = self.filings.remove(&ticket) else {
             return;
         };
+        self.filed.remove(&(row.cid, ticket));
         if let Err(failure) = result {
             cx.counters.refused_storage += 1;
             let outcome = Err(Refused::NotRecorded(failure));
@@ -303,8 +316,9 @@ impl Outbox {
                 break;
             }
             cx.counters.lost_steps += 1;
-            let (ticket, request) = (*ticket, filing.request);
+            let (ticket, request, cid) = (*ticket, filing.request, filing.row.cid);
             self.filings.remove(&ticket);
+            self.filed.remove(&(cid, ticket));
             let outcome = Err(Refused::NotRecorded(Failure::TimedOut));
             cx.push(Action::Acknowledge { request, outcome });
         }

@@ -71,7 +71,7 @@ impl Outbox {
         let known = |at: Timestamp| Some(at).filter(|at| *at > Timestamp::EPOCH);
         let Some(entry) = self.entries.get(cid) else {
             // Asked for, and not on disk yet.
-            let filing = self.filings.values().find(|filing| filing.row.cid == *cid)?;
+            let filing = self.filing_of(cid)?;
             return Some(News {
                 kind: filing.row.kind,
                 progress,
@@ -100,7 +100,7 @@ impl Outbox {
     }
 
     pub fn progress(&self, cid: &RecordCid, alone: bool) -> Option<Progress> {
-        if self.filings.values().any(|filing| filing.row.cid == *cid) {
+        if self.filing_of(cid).is_some() {
             return Some(Progress::Pending(None));
         }
         let entry = self.entries.get(cid)?;

@@ -6,6 +6,7 @@ mod frames;
 pub mod health;
 pub mod limit;
 mod naming;
+mod news;
 mod node;
 mod pending;
 mod reflection;

@@ -16,7 +16,8 @@ use futures_util::Stream;
 use tonic::{Request, Response, Status};
 
 use super::Api;
-use super::status::network_status;
+use super::news;
+use super::status::{network_status, store_status};
 use crate::membership::Membership;
 use crate::policy::{Action, Caller};
 
@@ -25,6 +26,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// Providers that are looked for when the caller does not say how many, and at most.
 const PROVIDERS: usize = 20;
 const MOST_PROVIDERS: usize = 100;
+/// Records whose news is told in one call.
+const MOST_ASKED: usize = 1000;
 /// Longest text of a peer or CID that is looked at.
 const MAX_TEXT_BYTES: usize = 1024;
 
@@ -114,6 +117,13 @@ fn peer(view: PeerView) -> wire::Peer {
     }
 }
 
+fn record_cid(text: &str) -> Result<RecordCid, Status> {
+    RecordCid::parse(text).ok_or_else(|| {
+        let shown: String = text.chars().take(80).collect();
+        Status::invalid_argument(format!("`{shown}` is not the CID of a record"))
+    })
+}
+
 /// Whom to ping: an id, or an address to dial with an id at its end.
 fn target(text: &str) -> Result<(PeerId, Option<Multiaddr>), Status> {
     if text.len() > MAX_TEXT_BYTES {
@@ -139,6 +149,7 @@ fn target(text: &str) -> Result<(PeerId, Option<Multiaddr>), Status> {
 impl NodeService for NodeApi {
     type ListPeersStream = Answers<wire::Peer>;
     type FindProvidersStream = Answers<wire::Provider>;
+    type GetProvideStatusStream = Answers<wire::ProvideStatus>;
 
     async fn get_status(
         &self,
@@ -158,6 +169,7 @@ impl NodeService for NodeApi {
             records: self.0.store.records_len(),
             published: self.0.store.published_len(),
             network: place,
+            announcing: self.0.routing.as_ref().map(news::announcing),
         }))
     }
 
@@ -200,10 +212,7 @@ impl NodeService for NodeApi {
         self.0.policy.permit(Caller::Anonymous, Action::FindProviders)?;
         let network = self.network()?;
         let wire::FindProvidersRequest { cid, limit } = request.into_inner();
-        let parsed = RecordCid::parse(&cid).ok_or_else(|| {
-            let shown: String = cid.chars().take(80).collect();
-            Status::invalid_argument(format!("`{shown}` is not the CID of a record"))
-        })?;
+        let parsed = record_cid(&cid)?;
         let enough = match usize::try_from(limit).unwrap_or(MOST_PROVIDERS) {
             0 => PROVIDERS,
             limit => limit.min(MOST_PROVIDERS),
@@ -218,6 +227,50 @@ impl NodeService for NodeApi {
             })
         });
         Ok(Response::new(Box::pin(futures_util::stream::iter(providers))))
+    }
+
+    async fn get_publication_progress(
+        &self,
+        request: Request<wire::GetPublicationProgressRequest>,
+    ) -> Result<Response<wire::PublicationProgress>, Status> {
+        self.0.policy.permit(Caller::Anonymous, Action::Search)?;
+        let id = request.into_inner().publication_id;
+        let standing = self.0.publications.standing(&id);
+        let standing = standing.ok_or_else(|| Status::not_found("publication not found"))?;
+        Ok(Response::new(news::progress(standing)))
+    }
+
+    async fn get_provide_status(
+        &self,
+        request: Request<wire::GetProvideStatusRequest>,
+    ) -> Result<Response<Self::GetProvideStatusStream>, Status> {
+        self.0.policy.permit(Caller::Anonymous, Action::Search)?;
+        let cids = request.into_inner().cids;
+        if cids.len() > MOST_ASKED {
+            return Err(Status::invalid_argument(format!(
+                "{} CIDs are asked for, limit is {MOST_ASKED}",
+                cids.len()
+            )));
+        }
+        let cids = cids
+            .iter()
+            .map(|text| record_cid(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        let news = match &self.0.routing {
+            None => vec![None; cids.len()],
+            Some(routing) => routing
+                .news(cids.clone())
+                .await
+                .map_err(|stopped| Status::unavailable(stopped.to_string()))?,
+        };
+        let mut answers = Vec::with_capacity(cids.len());
+        for (cid, news) in cids.into_iter().zip(news) {
+            let row = self.0.store.published_row(cid).await;
+            let row = row.map_err(|error| store_status("failed to read the published set", &error))?;
+            let stored = self.0.store.contains(cid);
+            answers.push(Ok(news::provide_status(cid, stored, row.is_some(), news)));
+        }
+        Ok(Response::new(Box::pin(futures_util::stream::iter(answers))))
     }
 }
 

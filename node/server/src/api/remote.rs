@@ -1,7 +1,7 @@
 //! `RoutingService.Search`: what other nodes are said to hold, from the remote label index (grpc-api §4.10).
 //!
-//! One answer a record, best provider first; the others of the same record are named in the peer's annotations, which
-//! the network's clients pass over. Pages are read from the index as the caller takes them.
+//! One answer a record, best provider first; the others of the same record, and where the peer can be dialled, are named
+//! in the peer's annotations, which the network's clients pass over. Pages are read from the index as the caller takes them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ const MAX_PROVIDERS: usize = 32;
 /// Annotation that counts the providers of a record, and the one that names the others.
 const COUNT: &str = "dirnode.providers";
 const OTHERS: &str = "dirnode.other_providers";
+/// Annotation that names the addresses at which the peer can be dialled, as it told them.
+const ADDRESSES: &str = "dirnode.addresses";
 
 fn remote_query(query: &wire::RecordQuery) -> RemoteQuery {
     use wire::RecordQueryType as Type;
@@ -158,6 +160,10 @@ impl Searching {
             known.oci.map(|value| format!("/oci/{value}")),
         ];
         let mut annotations = HashMap::new();
+        if !known.addrs.is_empty() {
+            let dial: Vec<String> = known.addrs.iter().map(ToString::to_string).collect();
+            annotations.insert(ADDRESSES.to_owned(), dial.join(","));
+        }
         if hit.matching > 1 {
             let others: Vec<String> = hit.providers.iter().skip(1).map(text).collect();
             annotations.insert(COUNT.to_owned(), hit.matching.to_string());

@@ -14,6 +14,7 @@ mod output;
 mod pull;
 mod push;
 mod resolve;
+mod routing;
 mod run;
 mod search;
 mod store;
@@ -39,7 +40,9 @@ use self::output::Format;
     dirnode run                          start a node with its data in the default place\n  \
     dirnode push agent.json              store a record, print its CID\n  \
     dirnode pull CID > agent.json        read it back\n  \
-    dirnode resolve example.org/agent    find records by name\n\n\
+    dirnode resolve example.org/agent    find records by name\n  \
+    dirnode publish CID --wait           announce it to the network\n  \
+    dirnode find --skill NAME            find what other nodes announce\n\n\
     Client commands talk to --server-addr, else DIRECTORY_CLIENT_SERVER_ADDRESS, else localhost:8888.")]
 pub struct Cli {
     #[command(subcommand)]
@@ -71,6 +74,17 @@ enum Command {
     Count(search::CountArgs),
     /// List the records that the node announces
     List(search::ListArgs),
+    /// Announce records to the network
+    Publish(routing::publish::Args),
+    /// Take records back from the network; they stay stored
+    Unpublish(routing::unpublish::Args),
+    /// Find records that other nodes announce
+    Find(routing::find::Args),
+    /// Show how far the news of records has come
+    ProvideStatus(routing::provided::Args),
+    /// The commands about the network's records under the names of the network's own command line
+    #[command(subcommand)]
+    Routing(routing::Command),
     /// Show who a node is to the network
     Id(network::id::Args),
     /// Show the state of a node and of its place in the network
@@ -173,6 +187,11 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Search(args) => block_on(search::search(args)),
         Command::Count(args) => block_on(search::count(args)),
         Command::List(args) => block_on(search::list(args)),
+        Command::Publish(args) => block_on(routing::publish::run(args)),
+        Command::Unpublish(args) => block_on(routing::unpublish::run(args)),
+        Command::Find(args) => block_on(routing::find::run(args)),
+        Command::ProvideStatus(args) => block_on(routing::provided::run(args)),
+        Command::Routing(command) => block_on(routing::run(command)),
         Command::Id(args) => block_on(network::id::run(args)),
         Command::Status(args) => block_on(network::status::run(args)),
         Command::Peers(args) => block_on(network::peers::run(args)),

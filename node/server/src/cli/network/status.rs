@@ -63,6 +63,19 @@ fn facts(status: &GetStatusResponse) -> Vec<(&'static str, String)> {
             format!("{}, {} published", status.records, status.published),
         ),
     ];
+    if let Some(announcing) = &status.announcing {
+        let mut words = format!("{} not announced yet", announcing.open);
+        if announcing.waiting_for_peers {
+            words.push_str(": no peers yet");
+        }
+        if announcing.overdue > 0 {
+            words.push_str(&format!(", {} due again", announcing.overdue));
+        }
+        if announcing.copying > 0 {
+            words.push_str(&format!(", {} being copied from peers", announcing.copying));
+        }
+        facts.push(("Outbox", words));
+    }
     let Some(network) = &status.network else {
         facts.push(("Network", "off".to_owned()));
         return facts;
@@ -126,10 +139,19 @@ fn as_json(status: &GetStatusResponse) -> Value {
             "queries_waiting": network.queries_waiting,
         })
     });
+    let announcing = status.announcing.as_ref().map(|announcing| {
+        json!({
+            "open": announcing.open,
+            "waiting_for_peers": announcing.waiting_for_peers,
+            "overdue": announcing.overdue,
+            "copying": announcing.copying,
+        })
+    });
     json!({
         "agent": status.agent,
         "records": status.records,
         "published": status.published,
         "network": network,
+        "announcing": announcing,
     })
 }
