@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dirnode_record::RecordCid;
 
-use crate::action::{Action, Ticket};
+use crate::action::{Action, Fault, Ticket};
 use crate::config::{Config, MAX_SYNC_JOBS, MAX_SYNC_TRIES, MAX_SYNCS, SYNC_DEADLINE};
 use crate::cx::Cx;
 use crate::input::{Failure, SyncOutcome};
@@ -105,6 +105,14 @@ impl Autosync {
                 self.jobs.remove(&cid);
             }
             SyncOutcome::Failed(failure) => {
+                // Whoever announces a record and serves other bytes for it lies; what is no record by our schemas may be
+                // one by those of others.
+                if failure == Failure::Mismatch {
+                    cx.push(Action::Score {
+                        peer: peer.clone(),
+                        fault: Fault::WrongBytes,
+                    });
+                }
                 // Bytes that are wrong, or no record, will not be better at the next try.
                 let hopeless = matches!(failure, Failure::Mismatch | Failure::Invalid | Failure::Denied);
                 let tries = job.sources.get(&peer).copied().unwrap_or(0);

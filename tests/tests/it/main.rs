@@ -8,7 +8,9 @@
 )]
 
 mod announce;
+mod autosync;
 mod cli;
+mod cli_routing;
 mod common;
 mod durable;
 mod hostile;
@@ -23,6 +25,7 @@ mod interop_routing;
 mod interop_vectors;
 mod interop_vectors_rpc;
 mod late;
+mod metrics;
 mod network;
 mod observe;
 mod publish;

@@ -1,11 +1,15 @@
 //! The published set on one node: what Publish acknowledged is listed, also after a kill or a restart; and publications,
 //! which end when their news is out and not before.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dirnode_server::node::Node;
+use dirnode_server::runtime::{Clock, system_clock};
 use dirnode_tests::grpc::{Client, End};
-use dirnode_tests::node::Setup;
+use dirnode_tests::node::{Setup, wait_serving};
 use dirnode_tests::program::Program;
 use dirnode_tests::scrape;
 use dirnode_tests::wait::eventually;
@@ -48,6 +52,18 @@ async fn reaches(client: &Client, id: &str, wanted: &str) {
         (now == wanted)
             .then_some(())
             .ok_or_else(|| format!("{id} is {now}, not {wanted}"))
+    })
+    .await;
+}
+
+/// Waits until a search for everything finds so many records of others.
+async fn finds(client: &Client, count: usize) {
+    let any = json!({"queries": [{"type": 0, "value": ""}]});
+    eventually(DEADLINE, || async {
+        let found = client.ask(SEARCH, std::slice::from_ref(&any)).await.unwrap();
+        (found.len() == count)
+            .then_some(())
+            .ok_or_else(|| format!("{} are found", found.len()))
     })
     .await;
 }
@@ -241,6 +257,40 @@ async fn with_nobody_to_tell_a_publication_says_so_until_its_records_are_taken_b
     node.stop().await;
 }
 
+/// A day without anybody to tell is reported as a failure; the outbox goes on all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_nobody_heard_of_for_a_day_fails_and_is_told_when_somebody_comes() {
+    const PROGRESS: &str = "/dirnode.node.v1.NodeService/GetPublicationProgress";
+    let folder = tempfile::tempdir().unwrap();
+    let ahead = Arc::new(AtomicI64::new(0));
+    let (machine, shift) = (system_clock(), Arc::clone(&ahead));
+    let clock: Clock = Arc::new(move || machine() + shift.load(Ordering::Relaxed));
+    let config = Setup::default().config(folder.path());
+    let node = Box::pin(Node::start_with_clock(config, clock)).await.unwrap();
+    let client = Client::connect(&node.addresses()[0].to_string()).await.unwrap();
+    wait_serving(&client).await;
+    let pushed = client.ask(PUSH, &[sample("v1")]).await.unwrap();
+    let cid = cid_of(&pushed[0]);
+    let id = filed(&client, &refs(std::slice::from_ref(&cid))).await;
+    reaches(&client, &id, IN_PROGRESS).await;
+
+    ahead.store(25 * 3600 * 1_000_000_000, Ordering::Relaxed);
+    reaches(&client, &id, FAILED).await;
+    let asked = json!({"publication_id": id});
+    let answer = client.ask(PROGRESS, &[asked]).await.unwrap();
+    let reason = answer[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("a day: no peers yet"), "{reason}");
+
+    ahead.store(0, Ordering::Relaxed);
+    let state = client.ask(STATUS, &[json!({})]).await.unwrap();
+    let address = state[0]["network"]["listening"][0].as_str().unwrap();
+    let joining = Setup::default().set("routing.bootstrap_peers", address);
+    let other = joining.start().await;
+    finds(&other.client, 1).await;
+    other.stop().await;
+    node.stop().await.unwrap();
+}
+
 /// Without gossip the DHT alone carries news: labels come by fetching the record.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_gossip_a_publication_ends_when_its_records_are_provided_and_they_are_found() {
@@ -251,13 +301,7 @@ async fn without_gossip_a_publication_ends_when_its_records_are_provided_and_the
     let cid = cid_of(&pushed[0]);
     let id = filed(&one.client, &refs(std::slice::from_ref(&cid))).await;
     reaches(&one.client, &id, COMPLETED).await;
-    let any = json!({"queries": [{"type": 0, "value": ""}]});
-    eventually(DEADLINE, || async {
-        let found = two.client.ask(SEARCH, std::slice::from_ref(&any)).await.unwrap();
-        let there = found.iter().any(|hit| cid_of(&hit["record_ref"]) == cid);
-        there.then_some(()).ok_or_else(|| format!("{found:?}"))
-    })
-    .await;
+    finds(&two.client, 1).await;
     one.stop().await;
     two.stop().await;
 }

@@ -246,4 +246,19 @@ fn nobody_is_copied_from_unless_listed_and_another_source_is_tried() {
         outcome: SyncOutcome::Imported,
     });
     assert_eq!(node.brain.status().sync_jobs, 0);
+
+    // Announced again, since a referrer may have come; now with other bytes, which costs score and is not tried again.
+    let announcement = said(1, &["a", "b"], now + Duration::from_secs(1));
+    let actions = node.feed(Input::Announced {
+        token: Token(1),
+        publisher: peer(2),
+        permitted: true,
+        announcement,
+    });
+    let (ticket, from) = sync(&actions).unwrap();
+    let outcome = SyncOutcome::Failed(Failure::Mismatch);
+    let actions = node.feed(Input::Synced { ticket, outcome });
+    let fault = Fault::WrongBytes;
+    assert!(actions.contains(&Action::Score { peer: from, fault }));
+    assert_eq!(node.brain.status().sync_jobs, 0);
 }

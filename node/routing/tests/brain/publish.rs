@@ -437,3 +437,28 @@ fn news_tells_what_was_tried_what_went_through_and_what_comes_next() {
     assert!(news.next_provide > Some(node.now + REPROVIDE_INTERVAL / 2));
     assert_eq!(node.brain.news(&cid(2)), None);
 }
+
+#[test]
+fn the_next_round_comes_within_the_interval_that_is_set_and_never_later_than_peers_forget() {
+    for (wanted, most) in [
+        (Duration::from_secs(7200), Duration::from_secs(7200)),
+        (Duration::from_secs(36 * 3600), REPROVIDE_INTERVAL),
+    ] {
+        let config = Config {
+            reprovide_interval: wanted,
+            ..Config::default()
+        };
+        let mut node = Harness::with(config, Restored::default()).connected();
+        let actions = node.publish(1);
+        let ticket = provide(&actions);
+        node.feed(Input::Provided {
+            ticket,
+            result: Ok(()),
+        });
+        let next = node.brain.news(&cid(1)).unwrap().next_provide.unwrap();
+        assert!(
+            next > node.now + most / 2 && next <= node.now + most,
+            "{wanted:?}"
+        );
+    }
+}

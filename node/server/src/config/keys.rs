@@ -23,8 +23,6 @@ const ACCEPTED: &[&str] = &[
     "logging",
     "naming",
     "publication",
-    "routing.autosync",
-    "routing.republish_interval",
     "store.oci.advertised_insecure",
     "store.oci.advertised_registry_address",
     "store.oci.auth_config",
@@ -453,11 +451,63 @@ mod tests {
 
     #[test]
     fn forced_both_ways_means_public_and_is_said() {
-        let yaml = "routing: {force_reachability_public: true, force_reachability_private: true, republish_interval: 36h}";
+        let yaml = "routing: {force_reachability_public: true, force_reachability_private: true}";
         let (config, remarks) = read_yaml(yaml, &[]).unwrap();
         assert_eq!(config.routing.reachability, dirnode_network::Reachability::Public);
         assert_eq!(remarks.warnings.len(), 1);
-        assert_eq!(remarks.without_effect, ["routing.republish_interval"]);
+    }
+
+    #[test]
+    fn records_are_provided_again_as_often_as_is_said_and_before_others_forget() {
+        let interval = |yaml: &str| {
+            let (config, remarks) = read_yaml(yaml, &[]).unwrap();
+            (config.routing.brain().interval(), remarks.warnings.len())
+        };
+        let hours = |hours: u64| MINUTE * 60 * u32::try_from(hours).unwrap();
+        assert_eq!(interval(""), (hours(22), 0));
+        assert_eq!(interval("routing: {republish_interval: 0}"), (hours(22), 0));
+        assert_eq!(interval("routing: {republish_interval: 6h}"), (hours(6), 0));
+        // The reference's own default, which is longer than its nodes keep addresses, and one that nobody can keep up.
+        assert_eq!(interval("routing: {republish_interval: 36h}"), (hours(22), 1));
+        assert_eq!(interval("routing: {republish_interval: 1s}"), (MINUTE, 1));
+    }
+
+    #[test]
+    fn nobody_is_copied_from_unless_it_is_on_the_list_and_the_list_is_on() {
+        let copied = |yaml: &str, env: &[(&str, &str)]| {
+            let (config, remarks) = read_yaml(yaml, env).unwrap();
+            assert!(
+                remarks.without_effect.is_empty() && remarks.unknown.is_empty(),
+                "{remarks:?}"
+            );
+            (config.routing.brain().sync_from.len(), remarks.warnings.len())
+        };
+        let list = format!("peerlist: [{{peer: {PEER}}}, {{Peer: {PEER}}}]");
+        assert_eq!(copied("", &[]), (0, 0));
+        assert_eq!(copied(&format!("routing: {{autosync: {{{list}}}}}"), &[]), (0, 0));
+        assert_eq!(
+            copied(&format!("routing: {{autosync: {{enabled: true, {list}}}}}"), &[]),
+            (1, 0)
+        );
+        assert_eq!(copied("routing: {autosync: {enabled: 'true'}}", &[]), (0, 1));
+        let env = [("DIRECTORY_SERVER_ROUTING_AUTOSYNC_PEERLIST", PEER)];
+        assert_eq!(copied("routing: {autosync: {enabled: true}}", &env), (1, 0));
+    }
+
+    #[test]
+    fn a_bad_peer_on_the_list_is_named_by_place_and_value_when_the_list_is_on() {
+        let list = format!("peerlist: [{{peer: {PEER}}}, {{peer: nobody}}, {{per: x}}]");
+        assert!(read_yaml(&format!("routing: {{autosync: {{{list}}}}}"), &[]).is_ok());
+        let faults =
+            read_yaml(&format!("routing: {{autosync: {{enabled: true, {list}}}}}"), &[]).unwrap_err();
+        assert_eq!(faults.0.len(), 2, "{faults}");
+        let text = faults.to_string();
+        for part in [
+            "routing.autosync.peerlist[1].peer (from test.yml): \"nobody\"",
+            "peerlist[2]",
+        ] {
+            assert!(text.contains(part), "{part} missing in: {text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dirnode_identity::parse_peer_id;
 use dirnode_network::{Multiaddr, Reachability};
+use dirnode_routing::PeerId as RoomPeer;
+use dirnode_routing::config::REPROVIDE_INTERVAL;
+use serde_json::Value;
 
 use super::source::Reader;
 
@@ -17,6 +21,8 @@ const OWN_KEY: &str = "identity.pem";
 const OWN_DATASTORE: &str = "network";
 /// File of the provider records in that folder.
 const PROVIDERS: &str = "providers.log";
+/// Providing everything more often than this would be all that a node does.
+const SHORTEST_REPUBLISH: Duration = Duration::from_secs(60);
 
 /// The node's part in the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +59,10 @@ pub struct Routing {
     pub directory_oci_address: Option<String>,
     /// `routing.serve_unpublished`: give peers every stored record rather than the published ones.
     pub serve_unpublished: bool,
+    /// `routing.republish_interval`: longest time between two provides of a record.
+    pub republish_interval: Duration,
+    /// `routing.autosync.peerlist`, empty unless `routing.autosync.enabled`: whose announced records are copied here.
+    pub autosync: Vec<RoomPeer>,
 }
 
 impl Routing {
@@ -76,7 +86,11 @@ impl Routing {
     /// The settings as the routing room takes them.
     #[must_use]
     pub fn brain(&self) -> dirnode_routing::Config {
-        dirnode_routing::Config::default()
+        dirnode_routing::Config {
+            reprovide_interval: self.republish_interval,
+            sync_from: self.autosync.iter().cloned().collect(),
+            ..dirnode_routing::Config::default()
+        }
     }
 
     /// The settings as the network room takes them.
@@ -128,6 +142,8 @@ pub(super) fn read(keys: &mut Reader<'_>, data_dir: &Path) -> Routing {
         directory_api_address: given(keys, "routing.directory_api_address"),
         directory_oci_address: given(keys, "routing.directory_oci_address"),
         serve_unpublished: keys.flag("routing.serve_unpublished", false),
+        republish_interval: republish_interval(keys),
+        autosync: autosync(keys),
     };
     if let Err(dirnode_network::NetworkError::Config { faults }) = routing.network(data_dir).check() {
         for fault in faults {
@@ -167,6 +183,84 @@ fn reachability(keys: &mut Reader<'_>) -> Reachability {
         (false, true) => Reachability::Private,
         (false, false) => Reachability::Auto,
     }
+}
+
+/// Zero is unset, as in the reference. Its own default of 36 h outlives the addresses that its nodes keep of a provider, so
+/// that nobody could fetch: what is longer is shortened, and said.
+fn republish_interval(keys: &mut Reader<'_>) -> Duration {
+    let wanted = keys.duration("routing.republish_interval", Duration::ZERO);
+    if wanted.is_zero() {
+        return REPROVIDE_INTERVAL;
+    }
+    let used = wanted.clamp(SHORTEST_REPUBLISH, REPROVIDE_INTERVAL);
+    if used != wanted {
+        keys.warn(&format!(
+            "routing.republish_interval is {wanted:?}, {used:?} is used: peers forget where a provider is after 24 h, and \
+             less than a minute leaves no time for anything else"
+        ));
+    }
+    used
+}
+
+/// The peers to copy from. Nobody, unless both the switch and the list say so.
+fn autosync(keys: &mut Reader<'_>) -> Vec<RoomPeer> {
+    const PATH: &str = "routing.autosync.peerlist";
+    let enabled = keys.flag("routing.autosync.enabled", false);
+    let source = keys.source_of(PATH);
+    let value = keys.find(PATH).map(|found| found.value);
+    if !enabled {
+        return Vec::new();
+    }
+    let items = match value {
+        None => Vec::new(),
+        Some(Value::Array(items)) => items,
+        // A variable can say no list of mappings; it says the ids.
+        Some(Value::String(text)) => {
+            let ids = text.split(',').map(str::trim).filter(|id| !id.is_empty());
+            ids.map(Value::from).collect()
+        }
+        Some(other) => {
+            keys.fault(PATH, &source, format!("{other} is not a list of {{peer: ID}}"));
+            Vec::new()
+        }
+    };
+    if items.is_empty() {
+        keys.warn(
+            "routing.autosync.enabled is true and routing.autosync.peerlist is empty: nothing is copied",
+        );
+    }
+    let mut peers = Vec::new();
+    for (place, item) in items.iter().enumerate() {
+        let text = match item {
+            Value::String(text) => Some(text),
+            Value::Object(members) => members.iter().find_map(|(key, value)| match value {
+                Value::String(text) if key.eq_ignore_ascii_case("peer") => Some(text),
+                _ => None,
+            }),
+            _ => None,
+        };
+        let Some(text) = text else {
+            keys.fault(
+                &format!("{PATH}[{place}]"),
+                &source,
+                format!("{item} is not {{peer: ID}}"),
+            );
+            continue;
+        };
+        let known = parse_peer_id(text.trim()).map_err(|error| error.to_string());
+        let known = known.and_then(|peer| {
+            let no_key = || "no ed25519 key has this id".to_owned();
+            RoomPeer::from_bytes(&peer.to_bytes()).ok_or_else(no_key)
+        });
+        match known {
+            Ok(peer) => peers.push(peer),
+            Err(why) => {
+                let problem = format!("{text:?} is no peer id ({why}); write it as `dirnode id` shows it");
+                keys.fault(&format!("{PATH}[{place}].peer"), &source, problem);
+            }
+        }
+    }
+    peers
 }
 
 fn addresses(keys: &mut Reader<'_>, path: &str, default: &str) -> Vec<Multiaddr> {

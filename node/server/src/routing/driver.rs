@@ -17,6 +17,7 @@ use dirnode_network::{
 };
 use dirnode_record::{Facts, Label, RecordCid, Summary, read_struct};
 use dirnode_routing::catchup::codec::{decode_reply, decode_request, encode_reply, encode_request};
+use dirnode_routing::config::SYNC_DEADLINE;
 use dirnode_routing::{
     Action, Announcement, Brain, Failure, Fault, Input, RequestId, SyncOutcome, Timestamp, Token, Verdict,
 };
@@ -470,7 +471,9 @@ impl Driver {
                 let syncer = self.syncer.clone();
                 self.report("routing.sync", async move {
                     let outcome = match peer_of(&peer) {
-                        Some(peer) => syncer.sync(cid, peer).await,
+                        Some(peer) => tokio::time::timeout(SYNC_DEADLINE, syncer.sync(cid, peer))
+                            .await
+                            .unwrap_or(SyncOutcome::Failed(Failure::TimedOut)),
                         None => SyncOutcome::Failed(Failure::Invalid),
                     };
                     Input::Synced { ticket, outcome }

@@ -24,16 +24,19 @@ pub enum End {
     TakenBack,
 }
 
+/// The record that failed a publication, and how.
+pub type Fault = (RecordCid, End);
+
 /// Publications whose last record has come to its end, for whoever writes that down.
 #[derive(Debug, Default)]
 pub struct Ended {
-    jobs: Mutex<Vec<(u64, Option<(RecordCid, End)>)>>,
+    jobs: Mutex<Vec<(u64, Option<Fault>)>>,
     any: Notify,
 }
 
 impl Ended {
     /// Takes what has ended: the publication, and the record that failed if one did. Each comes once.
-    pub fn take(&self) -> Vec<(u64, Option<(RecordCid, End)>)> {
+    pub fn take(&self) -> Vec<(u64, Option<Fault>)> {
         std::mem::take(&mut *self.jobs.lock())
     }
 

@@ -30,7 +30,7 @@ use book::Book;
 pub use book::Known;
 use driver::Driver;
 pub use follow::{End, Ended, Following};
-use sync::Syncer;
+use sync::{Copied, Syncer};
 
 use crate::ingest::Ingest;
 use crate::policy::Policy;
@@ -76,6 +76,7 @@ struct Shared {
     book: Mutex<Book>,
     figures: Mutex<Figures>,
     malformed: AtomicU64,
+    copied: Arc<Copied>,
 }
 
 /// Figures of the brain, as of its last step.
@@ -87,6 +88,21 @@ pub struct Figures {
     pub status: Status,
     /// Announcements whose payload did not read.
     pub malformed: u64,
+    /// What was copied from peers.
+    pub copies: Copies,
+}
+
+/// What was copied from peers since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// Records that were not here before.
+    pub records: u64,
+    /// Referrers that were not here before.
+    pub referrers: u64,
+    /// Referrers that a peer could not give, or gave wrongly.
+    pub referrers_refused: u64,
+    /// Bytes of records and referrers.
+    pub bytes: u64,
 }
 
 /// The driver is gone: the node is stopping, or the network has ended.
@@ -154,6 +170,7 @@ impl Routing {
             return Err(StoreError::Closed);
         };
         let brain = Brain::restore(config, me, restored, now, &mut rng);
+        let copied = Arc::new(Copied::default());
         let shared = Arc::new(Shared {
             index,
             book: Mutex::default(),
@@ -161,8 +178,10 @@ impl Routing {
                 counters: brain.counters().clone(),
                 status: brain.status(),
                 malformed: 0,
+                copies: Copies::default(),
             }),
             malformed: AtomicU64::new(0),
+            copied: Arc::clone(&copied),
         });
         let (messages, waiting) = mpsc::channel(MESSAGES);
         let syncer = Syncer {
@@ -170,6 +189,7 @@ impl Routing {
             store: store.clone(),
             ingest,
             policy,
+            copied,
         };
         let driver = Driver::new(
             brain,
@@ -282,6 +302,12 @@ impl Shared {
             counters: brain.counters().clone(),
             status: brain.status(),
             malformed: self.malformed.load(Ordering::Relaxed),
+            copies: Copies {
+                records: self.copied.records.load(Ordering::Relaxed),
+                referrers: self.copied.referrers.load(Ordering::Relaxed),
+                referrers_refused: self.copied.referrers_refused.load(Ordering::Relaxed),
+                bytes: self.copied.bytes.load(Ordering::Relaxed),
+            },
         };
     }
 

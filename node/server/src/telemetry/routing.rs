@@ -46,7 +46,8 @@ impl Collector for Figures {
                 "Publications and withdrawals whose news is not out",
                 status.open,
             ),
-            ("published", "Published records", status.published),
+            // `published` counts publications.
+            ("published_records", "Published records", status.published),
             (
                 "overdue",
                 "Keys that should have been provided by now",
@@ -104,14 +105,38 @@ impl Collector for Figures {
             let mut descriptor = encoder.encode_descriptor(&name, help, None, metric.metric_type())?;
             metric.encode(descriptor.encode_family(&[("room", "routing")])?)?;
         }
-        let malformed = ConstCounter::new(figures.malformed);
-        let mut descriptor = encoder.encode_descriptor(
-            "dirnode_routing_malformed",
-            "Announcements whose payload did not read",
-            None,
-            malformed.metric_type(),
-        )?;
-        malformed.encode(descriptor.encode_family(&[("room", "routing")])?)?;
+        for (name, help, value) in [
+            (
+                "malformed",
+                "Announcements whose payload did not read",
+                figures.malformed,
+            ),
+            (
+                "copied_records",
+                "Records copied from peers that were not here before",
+                figures.copies.records,
+            ),
+            (
+                "copied_referrers",
+                "Referrers copied from peers that were not here before",
+                figures.copies.referrers,
+            ),
+            (
+                "copied_referrers_refused",
+                "Referrers that a peer could not give, or gave wrongly",
+                figures.copies.referrers_refused,
+            ),
+            (
+                "copied_bytes",
+                "Bytes of records and referrers copied from peers",
+                figures.copies.bytes,
+            ),
+        ] {
+            let metric = ConstCounter::new(value);
+            let name = format!("dirnode_routing_{name}");
+            let mut descriptor = encoder.encode_descriptor(&name, help, None, metric.metric_type())?;
+            metric.encode(descriptor.encode_family(&[("room", "routing")])?)?;
+        }
         freshness(&figures.counters.freshness, &mut encoder)
     }
 }
