@@ -3,6 +3,7 @@
 //! Every pair of nodes has a latency of its own that follows from the seed, and each message differs from it a little.
 //! Only additions and multiplications are used, so that every machine computes the same.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -18,6 +19,10 @@ const QUANTILES: [(f64, f64); 7] = [
     (0.9, 2.2),
     (1.0, 4.0),
 ];
+
+/// How much a message may differ from the latency of its link.
+const LEAST_JITTER: f64 = 0.95;
+const MOST_JITTER: f64 = 1.15;
 
 /// All links of a run.
 #[derive(Debug)]
@@ -73,11 +78,49 @@ impl Links {
 
     /// How long one message takes.
     pub fn latency(&self, a: u32, b: u32, rng: &mut ChaCha8Rng) -> Duration {
+        self.median
+            .mul_f64(self.link(a, b) * rng.random_range(LEAST_JITTER..MOST_JITTER))
+    }
+
+    /// The latency of a pair, in medians.
+    fn link(&self, a: u32, b: u32) -> f64 {
         let (low, high) = (a.min(b), a.max(b));
         let pair = mix(self.salt ^ (u64::from(low) << 32) ^ u64::from(high));
         let part = f64::from(u32::try_from(pair >> 32).unwrap_or(0)) / 4_294_967_296.0;
-        let link = 1.0 + (factor(part) - 1.0) * self.spread;
-        self.median.mul_f64(link.max(0.01) * rng.random_range(0.95..1.15))
+        (1.0 + (factor(part) - 1.0) * self.spread).max(0.01)
+    }
+
+    /// The least time in which anything gets from one of `nodes` to each, over whatever links are quickest and without a
+    /// stop on the way. Costs the square of `nodes`.
+    #[must_use]
+    pub fn quickest(&self, from: u32, nodes: u32) -> Vec<Duration> {
+        let least = |a, b| self.median.mul_f64(self.link(a, b) * LEAST_JITTER);
+        let mut times: Vec<Duration> = (0..nodes)
+            .map(|node| {
+                if node == from {
+                    Duration::ZERO
+                } else {
+                    Duration::MAX
+                }
+            })
+            .collect();
+        let mut open: BTreeSet<u32> = (0..nodes).collect();
+        // The nearest node that is open is as near as it gets.
+        while let Some(near) = open
+            .iter()
+            .copied()
+            .min_by_key(|node| times.get(*node as usize).copied())
+        {
+            open.remove(&near);
+            let so_far = times.get(near as usize).copied().unwrap_or(Duration::MAX);
+            for node in &open {
+                let by_here = so_far.saturating_add(least(near, *node));
+                if let Some(time) = times.get_mut(*node as usize) {
+                    *time = by_here.min(*time);
+                }
+            }
+        }
+        times
     }
 
     /// Whether a message gets lost.
@@ -102,6 +145,20 @@ mod tests {
         let median = all[2_500].as_secs_f64();
         assert!((0.036..0.048).contains(&median), "{median}");
         assert!(all[50] < Duration::from_millis(16) && all[4_950] > Duration::from_millis(80));
+    }
+
+    #[test]
+    fn the_quickest_way_is_no_longer_than_any_way() {
+        let links = Links::new(Duration::from_millis(40), 1.0, 0.0, 7);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let quickest = links.quickest(3, 30);
+        assert_eq!((quickest.len(), quickest[3]), (30, Duration::ZERO));
+        for node in (0..30).filter(|node| *node != 3) {
+            let direct = links.latency(3, node, &mut rng);
+            let by_another = links.latency(3, 9, &mut rng) + links.latency(9, node, &mut rng);
+            let least = quickest[node as usize];
+            assert!(least > Duration::ZERO && least <= direct && (node == 9 || least <= by_another));
+        }
     }
 
     #[test]

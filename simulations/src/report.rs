@@ -1,6 +1,6 @@
 //! What a run came to: figures, and which expectations did not hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -59,6 +59,9 @@ impl Times {
     }
 }
 
+/// Most nodes for which the least times are worked out, which costs the square of their number for each publisher.
+pub const MAX_FLOOR_NODES: u32 = 300;
+
 /// What a run came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -76,7 +79,11 @@ pub struct Report {
     pub trace: String,
     /// Time until a published record was known at each other node.
     pub found: Times,
-    /// The same at nodes that joined late, from their joining.
+    /// The least time in which the links' own latencies let news of these records get to these nodes: what `found` would be
+    /// if nothing but the way took time. Empty for more than [`MAX_FLOOR_NODES`] nodes, and where nodes come, go or are cut
+    /// off.
+    pub floor: Times,
+    /// As `found`, at nodes that joined late, from their joining.
     pub joined: Times,
     /// Time from a publisher's death until the last node forgot a record of it.
     pub forgotten: Times,
@@ -194,6 +201,7 @@ impl Report {
             events: world.trace.events(),
             trace: world.trace.hash(),
             found: Times::of(found.0, found.1),
+            floor: floor(scenario, world),
             joined: Times::of(joined.0, joined.1),
             forgotten: Times::of(forgotten.0, forgotten.1),
             withdrawn: Times::of(withdrawn.0, withdrawn.1),
@@ -260,6 +268,27 @@ impl Report {
     }
 }
 
+fn floor(scenario: &Scenario, world: &World) -> Times {
+    if scenario.nodes > MAX_FLOOR_NODES || !scenario.faults.is_empty() {
+        return Times::default();
+    }
+    let publishers: BTreeSet<u32> = world.records.iter().map(|record| record.publisher).collect();
+    let quickest: BTreeMap<u32, Vec<Duration>> = publishers
+        .into_iter()
+        .map(|from| (from, world.links().quickest(from, scenario.nodes)))
+        .collect();
+    let times: Vec<Duration> = world
+        .records
+        .iter()
+        .filter(|record| record.acked_at.is_some())
+        .filter_map(|record| quickest.get(&record.publisher))
+        .flatten()
+        .copied()
+        .filter(|time| *time > Duration::ZERO)
+        .collect();
+    Times::of(times.len(), times)
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -269,6 +298,7 @@ impl fmt::Display for Report {
         )?;
         for (name, times) in [
             ("found", &self.found),
+            ("floor", &self.floor),
             ("joined", &self.joined),
             ("forgotten", &self.forgotten),
             ("withdrawn", &self.withdrawn),

@@ -2,9 +2,8 @@
 //!
 //! `cargo run --release -p dirnode-store --example remote_bench -- 100000 1000000`
 //!
-//! The numbers are of labels: about three to a row, drawn unevenly from two levels of classes, one that a tenth of the rows
-//! have, and a locator; rows are of 1,000 authors, every tenth record has two. `--distinct` gives each row one label more
-//! that no other row has.
+//! The numbers are of labels; `remote_rows` says what the rows are. `--distinct` gives each row one label more that no other
+//! row has.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -14,24 +13,25 @@
     reason = "a benchmark over data of its own making"
 )]
 
+mod remote_rows;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dirnode_generator::Random;
-use dirnode_record::{Label, Namespace};
-use dirnode_store::RecordCid;
+use dirnode_record::Namespace;
 use dirnode_store::remote::{
-    Change, Limits, PeerId, RemoteIndex, RemoteQuery, RemoteQueryKind, RemoteSearch, Row, Standing,
+    Change, Limits, RemoteIndex, RemoteQuery, RemoteQueryKind, RemoteSearch, Standing,
 };
+use remote_rows::{HOUR, author, class, row};
 
 // The node's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const AUTHORS: u64 = 1_000;
 const SAMPLES: usize = 3_000;
 const BATCH: usize = 256;
-const SECOND: i64 = 1_000_000_000;
-const HOUR: i64 = 3_600 * SECOND;
+/// The time of the rows; any will do.
+const NOW: i64 = 2 * HOUR;
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 fn now() -> Duration {
@@ -44,65 +44,6 @@ fn resident() -> u64 {
     let line = text.lines().find(|line| line.starts_with("RssAnon:"));
     let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     number.unwrap_or(0).saturating_mul(1024)
-}
-
-fn author(number: u64) -> PeerId {
-    let mut bytes = [0x5a; 38];
-    bytes[30..].copy_from_slice(&number.to_be_bytes());
-    PeerId::from_bytes(&bytes).unwrap()
-}
-
-fn class(random: &mut Random) -> String {
-    // The lower numbers more often: the product of two draws.
-    let (top, leaf) = (
-        random.below(15).min(random.below(15)),
-        random.below(30).min(random.below(30)),
-    );
-    format!("category_{top}/class_{top}_{leaf}")
-}
-
-/// Row `number`: what it says is the same in each run.
-fn row(number: u64, distinct: bool) -> Row {
-    let mut random = Random::of(7, number);
-    let mut digest = [0; 32];
-    // Every eleventh row is of the record in front of it.
-    let mut of_record = Random::of(8, if number % 11 == 10 { number - 1 } else { number });
-    for part in digest.chunks_mut(8) {
-        part.copy_from_slice(&of_record.next().to_be_bytes());
-    }
-    let mut labels = vec![Label::new(Namespace::Skills, &class(&mut random))];
-    if random.below(10) == 0 {
-        labels.push(Label::new(Namespace::Skills, "very/common"));
-    }
-    if random.below(2) == 0 {
-        labels.push(Label::new(Namespace::Domains, &class(&mut random)));
-    }
-    if random.below(10) < 4 {
-        labels.push(Label::new(
-            Namespace::Modules,
-            &format!("module_{}", random.below(12)),
-        ));
-    }
-    labels.push(Label::new(
-        Namespace::Locators,
-        ["docker_image", "helm_chart", "source_code"][random.place(3)],
-    ));
-    if distinct {
-        labels.push(Label::new(
-            Namespace::Skills,
-            &format!("own/{number}/{:x}", random.next()),
-        ));
-    }
-    let heard = HOUR + i64::try_from(random.below(HOUR as u64)).unwrap();
-    Row {
-        cid: RecordCid::from_digest(digest),
-        peer: author(random.below(AUTHORS)),
-        labels,
-        timestamp_ns: heard - SECOND,
-        last_seen_ns: heard,
-        expires_at_ns: heard + 48 * HOUR,
-        standing: Standing::BEST_FIRST[[0, 1, 1, 1, 2][random.place(5)]],
-    }
 }
 
 fn percentiles(mut times: Vec<u64>) -> (f64, f64, f64) {
@@ -210,7 +151,7 @@ fn run(labels: u64, distinct: bool) {
         let batch: Vec<Change> = (0..BATCH)
             .map(|_| {
                 number += 1;
-                Change::Put(row(number, distinct))
+                Change::Put(row(number, distinct, NOW))
             })
             .collect();
         let applied = index.apply(&batch);
@@ -245,7 +186,7 @@ fn run(labels: u64, distinct: bool) {
 
     let mut times = Vec::new();
     for at in (1..number).step_by((number as usize / 5_000).max(1)) {
-        let row = row(at, distinct);
+        let row = row(at, distinct, NOW);
         let refresh = Change::Refresh {
             cid: row.cid,
             peer: row.peer,

@@ -147,6 +147,11 @@ pub struct World {
 }
 
 impl World {
+    /// The links between the nodes.
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
+    }
+
     /// The world of a scenario, with its nodes about to start and everything planned that is to happen.
     #[must_use]
     pub fn new(scenario: &Scenario, seed: u64, config: Config) -> Self {

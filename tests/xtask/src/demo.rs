@@ -116,6 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         data_dir: work.path().join("data"),
         log: work.path().join("node.log"),
         validation: "builtin",
+        network: None,
     };
     let start = || -> anyhow::Result<_> {
         println!("\n$ dirnode run --data-dir {} &", plan.data_dir.display());

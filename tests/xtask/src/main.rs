@@ -30,6 +30,7 @@ use clap::{Parser, Subcommand};
     cargo xtask lint\n  \
     cargo xtask crash 20\n  \
     cargo xtask bench store --write-doc\n  \
+    cargo xtask bench routing --check\n  \
     cargo xtask demo")]
 struct Cli {
     #[command(subcommand)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -20,6 +21,9 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long an orderly stop may take; a node drains for 10 s at most.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a page of metrics may take.
+const PAGE_LIMIT: Duration = Duration::from_secs(10);
+
 /// What to start, and where.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -31,6 +35,15 @@ pub struct Plan {
     pub log: PathBuf,
     /// `oasf_api_validation.mode`.
     pub validation: &'static str,
+    /// Its part in a network on loopback; `None` is a node by itself.
+    pub network: Option<Join>,
+}
+
+/// A node's part in a network on loopback: it takes peers in at a free port.
+#[derive(Debug, Clone, Default)]
+pub struct Join {
+    /// Peers to join through; with none it is a bootstrap node.
+    pub bootstrap: Vec<String>,
 }
 
 /// A running node; killed when dropped.
@@ -38,6 +51,8 @@ pub struct Plan {
 pub struct Node {
     child: Child,
     address: SocketAddr,
+    /// Where its metrics are, for a node of a network.
+    metrics: Option<SocketAddr>,
     /// From the start of the process until it served, by its own health service.
     pub start_time: Duration,
 }
@@ -56,6 +71,18 @@ impl Plan {
                 command.env_remove(name);
             }
         }
+        match &self.network {
+            None => command
+                .env("DIRECTORY_SERVER_METRICS_ENABLED", "false")
+                .env("DIRECTORY_SERVER_ROUTING_ENABLED", "false"),
+            Some(join) => command
+                .env("DIRECTORY_SERVER_METRICS_ADDRESS", "127.0.0.1:0")
+                .env("DIRECTORY_SERVER_ROUTING_LISTEN_ADDRESS", "/ip4/127.0.0.1/tcp/0")
+                .env(
+                    "DIRECTORY_SERVER_ROUTING_BOOTSTRAP_PEERS",
+                    join.bootstrap.join(","),
+                ),
+        };
         let child = command
             .args([
                 "run",
@@ -67,8 +94,6 @@ impl Plan {
             ])
             .arg(&self.data_dir)
             .env_remove("DIRNODE_CONFIG")
-            .env("DIRECTORY_SERVER_METRICS_ENABLED", "false")
-            .env("DIRECTORY_SERVER_ROUTING_ENABLED", "false")
             .env("DIRECTORY_SERVER_STARTUP_RECORD_ENABLED", "false")
             .env("DIRECTORY_SERVER_OASF_API_VALIDATION_MODE", self.validation)
             .stdin(Stdio::null())
@@ -80,19 +105,24 @@ impl Plan {
         let mut node = Node {
             child,
             address,
+            metrics: None,
             start_time: Duration::ZERO,
         };
-        node.address = self.wait_for_address(&mut node)?;
+        node.address = self.wait_for_address(&mut node, "grpc")?;
+        if self.network.is_some() {
+            node.metrics = Some(self.wait_for_address(&mut node, "metrics")?);
+        }
         self.wait_until_serving(&mut node).await?;
         node.start_time = begun.elapsed();
         Ok(node)
     }
 
-    fn wait_for_address(&self, node: &mut Node) -> anyhow::Result<SocketAddr> {
+    fn wait_for_address(&self, node: &mut Node, component: &str) -> anyhow::Result<SocketAddr> {
         let mut address = None;
         clock::eventually(START_LIMIT, || {
             self.check_alive(node)?;
-            address = listening_address(&std::fs::read_to_string(&self.log).unwrap_or_default());
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            address = listening_address(&log, component);
             Ok(address.is_some())
         })?;
         address.with_context(|| {
@@ -139,24 +169,52 @@ impl Plan {
     }
 }
 
-/// The address in the log line that tells of it.
-fn listening_address(log: &str) -> Option<SocketAddr> {
+/// The address in the log line of a component that tells of it.
+fn listening_address(log: &str, component: &str) -> Option<SocketAddr> {
     log.lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .find_map(|line| {
             let says =
                 |key: &str, value: &str| line.get(key).and_then(serde_json::Value::as_str) == Some(value);
-            if !(says("component", "grpc") && (says("msg", "listening") || says("message", "listening"))) {
+            if !(says("component", component) && (says("msg", "listening") || says("message", "listening"))) {
                 return None;
             }
             line.get("address")?.as_str()?.parse().ok()
         })
 }
 
+/// The sum of the series of a metric on a page.
+fn metric_of(page: &str, name: &str) -> Option<f64> {
+    let values = page.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let rest = if rest.starts_with('{') {
+            rest.split_once('}')?.1
+        } else {
+            rest
+        };
+        rest.strip_prefix(' ')?.split(' ').next()?.parse::<f64>().ok()
+    });
+    values.reduce(|sum, value| sum + value)
+}
+
 impl Node {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// One of its metrics, the sum over the series that have labels; `None` if it has none of that name.
+    ///
+    /// # Errors
+    /// When it serves no metrics, or does not answer.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<Option<f64>> {
+        let address = self.metrics.context("this node serves no metrics")?;
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut page = Vec::new();
+        tokio::time::timeout(PAGE_LIMIT, stream.read_to_end(&mut page)).await??;
+        Ok(metric_of(&String::from_utf8_lossy(&page), name))
     }
 
     /// A connection of its own.
@@ -257,10 +315,16 @@ mod tests {
     fn the_address_is_read_from_the_log() {
         let log = "no json\n{\"component\":\"metrics\",\"msg\":\"listening\",\"address\":\"127.0.0.1:1\"}\n\
                    {\"component\":\"grpc\",\"msg\":\"listening\",\"address\":\"127.0.0.1:4242\"}\n{\"component\":";
-        assert_eq!(
-            listening_address(log),
-            Some(SocketAddr::from(([127, 0, 0, 1], 4242)))
-        );
-        assert_eq!(listening_address(""), None);
+        let port = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(listening_address(log, "grpc"), port(4242));
+        assert_eq!(listening_address(log, "metrics"), port(1));
+        assert_eq!(listening_address("", "grpc"), None);
+    }
+    #[test]
+    fn a_metric_is_the_sum_of_its_series() {
+        let page = "HTTP/1.1 200 OK\r\n\r\n# HELP rows Rows.\nrows{kind=\"a\"} 3\nrows{kind=\"b c\"} 4\nrows_all 9\n";
+        assert_eq!(metric_of(page, "rows"), Some(7.0));
+        assert_eq!(metric_of(page, "rows_all"), Some(9.0));
+        assert_eq!(metric_of(page, "row"), None);
     }
 }

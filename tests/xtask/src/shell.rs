@@ -100,20 +100,25 @@ pub fn build_node(dev: bool) -> anyhow::Result<PathBuf> {
         ]))?;
         return Ok(target_dir()?.join("debug/dirnode"));
     }
+    build_with(&[], &[])
+}
+
+/// Builds the node with optimisation, and beside it examples, by package and name, and the programs of more packages; gives
+/// the path of the node. Goes on in an optimised copy of this program.
+pub fn build_with(examples: &[(&str, &str)], packages: &[&str]) -> anyhow::Result<PathBuf> {
     let target = target_dir()?;
     if std::env::var_os(BUILT).is_none() {
         println!("building the node and this program with optimisation; the first time takes some minutes");
-        // One command for both, so that cargo settles on one set of features and builds dependencies once.
-        run(cargo().args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "dirnode-server",
-            "--package",
-            "xtask",
-            "--bins",
-        ]))?;
+        // One command for all, so that cargo settles on one set of features and builds dependencies once.
+        let mut build = cargo();
+        build.args(["build", "--quiet", "--release", "--bins"]);
+        for package in ["dirnode-server", "xtask"].iter().chain(packages) {
+            build.args(["--package", *package]);
+        }
+        for (package, example) in examples {
+            build.args(["--package", *package, "--example", *example]);
+        }
+        run(&mut build)?;
     }
     if cfg!(debug_assertions) {
         let mut copy = Command::new(target.join("release/xtask"));

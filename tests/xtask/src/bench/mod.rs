@@ -4,11 +4,14 @@
 //! within minutes. The generator of the load shares the cores with the node, as the floor's does not.
 
 mod bootstrap;
+mod claim;
 pub mod echo;
 mod load;
 mod machine;
+mod network;
 mod page;
 mod report;
+mod routing;
 mod search;
 mod search_report;
 mod store;
@@ -41,6 +44,16 @@ enum What {
         cargo xtask bench search --write-doc --check"
     )]
     Search(SearchArgs),
+    /// What a node takes and gives over loopback, and the memory it takes, beside plain streams of the same transport
+    #[command(after_help = "Examples:\n  \
+        cargo xtask bench network --runs 1\n  \
+        cargo xtask bench network --write-doc")]
+    Network(network::Args),
+    /// Announce to searchable on ten nodes, a late joiner, searches over remote labels, announcing again
+    #[command(after_help = "A million labels take about five minutes.\n\nExamples:\n  \
+        cargo xtask bench routing --labels 100000\n  \
+        cargo xtask bench routing --write-doc --check")]
+    Routing(routing::Args),
     /// Size of the bootstrap node, on disk and in memory
     #[command(after_help = "Examples:\n  \
         cargo xtask bench bootstrap\n  \
@@ -113,8 +126,28 @@ impl Drop for Scratch {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Bootstrap(args) => bootstrap::run(args),
+        What::Network(args) => {
+            let report = network::measure(args)?;
+            let text = report.markdown();
+            println!("\n{text}");
+            if args.write_doc {
+                write(&report.section(&text))?;
+            }
+            Ok(())
+        }
+        What::Routing(args) => {
+            let (binary, runtime) = prepare(routing::build()?)?;
+            let dir = folder(args.dir.as_ref())?;
+            let report = runtime.block_on(routing::measure(args, &binary, &dir))?;
+            let text = report.markdown();
+            println!("\n{text}");
+            if args.write_doc {
+                write(&report.section(&text))?;
+            }
+            if args.check { report.check() } else { Ok(()) }
+        }
         What::Store(args) => {
-            let (binary, runtime) = prepare()?;
+            let (binary, runtime) = prepare(shell::build_node(false)?)?;
             let dir = folder(args.dir.as_ref())?;
             let report = runtime.block_on(store::measure(args, &binary, &dir))?;
             let text = report.markdown();
@@ -125,7 +158,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             if args.check { report.check() } else { Ok(()) }
         }
         What::Search(args) => {
-            let (binary, runtime) = prepare()?;
+            let (binary, runtime) = prepare(shell::build_node(false)?)?;
             let dir = folder(args.dir.as_ref())?;
             let report = runtime.block_on(search::measure(args, &binary, &dir))?;
             let text = report.markdown();
@@ -139,8 +172,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The node under load, and what the load runs on.
-fn prepare() -> anyhow::Result<(PathBuf, tokio::runtime::Runtime)> {
-    let binary = shell::build_node(false)?;
+fn prepare(binary: PathBuf) -> anyhow::Result<(PathBuf, tokio::runtime::Runtime)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok((binary, runtime))
 }

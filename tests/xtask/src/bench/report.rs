@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::bail;
-
+use super::claim::{self, Claim, number, ratio};
 use super::load::Rate;
 use crate::clock;
 
@@ -56,20 +55,8 @@ pub struct Report {
     pub restart: Duration,
 }
 
-/// A ratio with a bound.
-struct Claim {
-    text: String,
-    wanted: f64,
-    measured: f64,
-}
-
-fn ratio(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 { part / whole } else { 0.0 }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for display")]
 fn per_record(bytes: u64, records: u64) -> f64 {
-    ratio(bytes as f64, records as f64)
+    ratio(number(bytes), number(records))
 }
 
 impl Level {
@@ -136,10 +123,8 @@ impl Report {
         let (Some(first), Some(last)) = (self.levels.first(), self.levels.last()) else {
             return Vec::new();
         };
-        let claim = |text: &str, wanted, part: Rate, whole: Rate| Claim {
-            text: text.to_owned(),
-            wanted,
-            measured: ratio(part.per_second, whole.per_second),
+        let claim = |text: &str, wanted, part: Rate, whole: Rate| {
+            Claim::at_least(text, wanted, ratio(part.per_second, whole.per_second))
         };
         let full = self.records;
         vec![
@@ -196,51 +181,17 @@ impl Report {
 
     /// Fails when a wanted ratio is missed.
     pub fn check(&self) -> anyhow::Result<()> {
-        let missed: Vec<String> = self
-            .claims()
-            .iter()
-            .filter(|claim| claim.measured < claim.wanted)
-            .map(|claim| {
-                format!(
-                    "{}: {:.2}, wanted {:.2}",
-                    claim.text, claim.measured, claim.wanted
-                )
-            })
-            .collect();
-        if missed.is_empty() {
-            Ok(())
-        } else {
-            bail!("missed: {}", missed.join("; "))
-        }
+        claim::check(&self.claims())
     }
 
     /// The tables.
     pub fn markdown(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = self.write(&mut text);
-        text
+        claim::text_of(|out| self.write(out))
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(
-            out,
-            "Machine: {}. Load average at the end: {}.\n",
-            self.machine, self.load_average
-        )?;
-        writeln!(out, "| ratio | wanted | measured | |\n|---|---|---|---|")?;
-        for claim in self.claims() {
-            let verdict = if claim.measured >= claim.wanted {
-                "met"
-            } else {
-                "**missed**"
-            };
-            writeln!(
-                out,
-                "| {} | {:.1} | {:.2} | {verdict} |",
-                claim.text, claim.wanted, claim.measured
-            )?;
-        }
+        claim::machine_line(out, &self.machine, &self.load_average)?;
+        claim::table(out, &self.claims())?;
         writeln!(
             out,
             "\n| records stored | floor /s | push, 1 stream /s | p50, p99 us | / floor | push, 64 streams /s | p50, p99 ms | \

@@ -188,7 +188,7 @@ fn query(kind: RecordQueryType, value: String) -> RecordQuery {
 }
 
 /// Asks random ones of `messages`, a call each, with so many in flight, until `done`. Answers come with their number.
-async fn ask(
+pub async fn ask(
     address: std::net::SocketAddr,
     method: &'static str,
     callers: usize,
@@ -226,7 +226,7 @@ async fn ask(
     })
 }
 
-fn for_a_while(duration: Duration) -> impl Fn() -> bool + Clone + Send + 'static {
+pub fn for_a_while(duration: Duration) -> impl Fn() -> bool + Clone + Send + 'static {
     let begun = clock::moment();
     move || begun.elapsed() >= duration
 }
@@ -399,6 +399,7 @@ pub async fn measure(args: &SearchArgs, binary: &Path, dir: &Path) -> anyhow::Re
         data_dir: scratch.path().join("node"),
         log: scratch.path().join("node.log"),
         validation: "off",
+        network: None,
     };
     let echo = EchoServer::start()?;
     let mut subject = Subject {

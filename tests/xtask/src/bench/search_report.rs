@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::bail;
-
+use super::claim::{self, Claim, ratio};
 use super::load::Rate;
 use crate::clock;
 
@@ -82,29 +81,6 @@ pub struct Report {
     records: u64,
 }
 
-/// A figure with a bound.
-struct Claim {
-    text: String,
-    wanted: f64,
-    measured: f64,
-    /// The bound is the largest, not the smallest, that is wanted.
-    at_most: bool,
-}
-
-impl Claim {
-    fn is_met(&self) -> bool {
-        if self.at_most {
-            self.measured <= self.wanted
-        } else {
-            self.measured >= self.wanted
-        }
-    }
-}
-
-fn ratio(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 { part / whole } else { 0.0 }
-}
-
 impl Report {
     pub fn new(machine: String, records: u64) -> Self {
         Self {
@@ -129,12 +105,11 @@ impl Report {
         };
         for (level, wanted) in [middle, last].into_iter().zip(WANTED_P99_US) {
             if let Some((name, rate)) = limited(level).into_iter().max_by_key(|(_, rate)| rate.p99_us) {
-                claims.push(Claim {
-                    text: format!("slowest p99 of a search, us, {} records ({name})", level.stored),
-                    wanted: wanted.into(),
-                    measured: rate.p99_us.into(),
-                    at_most: true,
-                });
+                claims.push(Claim::at_most(
+                    format!("slowest p99 of a search, us, {} records ({name})", level.stored),
+                    wanted.into(),
+                    rate.p99_us.into(),
+                ));
             }
         }
         let growth = limited(middle)
@@ -143,83 +118,48 @@ impl Report {
             .map(|((name, small), (_, large))| (name, ratio(large.p50_us.into(), small.p50_us.into())))
             .max_by(|one, other| one.1.total_cmp(&other.1));
         if let Some((name, growth)) = growth {
-            claims.push(Claim {
-                text: format!(
+            claims.push(Claim::at_most(
+                format!(
                     "largest growth of a p50, {} to {} records ({name})",
                     middle.stored, last.stored
                 ),
-                wanted: WANTED_GROWTH,
-                measured: growth,
-                at_most: true,
-            });
+                WANTED_GROWTH,
+                growth,
+            ));
         }
-        claims.push(Claim {
-            text: format!("bytes of index a record, {} records", last.stored),
-            wanted: WANTED_BYTES,
-            measured: last.rebuilt.bytes_per_record,
-            at_most: true,
-        });
-        claims.push(Claim {
-            text: format!("seconds to make the index, {} records", last.stored),
-            wanted: WANTED_REBUILD_SECONDS,
-            measured: last.rebuilt.seconds,
-            at_most: true,
-        });
+        claims.push(Claim::at_most(
+            format!("bytes of index a record, {} records", last.stored),
+            WANTED_BYTES,
+            last.rebuilt.bytes_per_record,
+        ));
+        claims.push(Claim::at_most(
+            format!("seconds to make the index, {} records", last.stored),
+            WANTED_REBUILD_SECONDS,
+            last.rebuilt.seconds,
+        ));
         for level in [middle, last] {
-            claims.push(Claim {
-                text: format!("16 pushing beside 64 searching / alone, {} records", level.stored),
-                wanted: WANTED_PUSHES,
-                measured: level.beside.share(),
-                at_most: false,
-            });
+            claims.push(Claim::at_least(
+                format!("16 pushing beside 64 searching / alone, {} records", level.stored),
+                WANTED_PUSHES,
+                level.beside.share(),
+            ));
         }
         claims
     }
 
     /// Fails when a wanted figure is missed.
     pub fn check(&self) -> anyhow::Result<()> {
-        let missed: Vec<String> = self
-            .claims()
-            .iter()
-            .filter(|claim| !claim.is_met())
-            .map(|claim| {
-                format!(
-                    "{}: {:.2}, wanted {:.2}",
-                    claim.text, claim.measured, claim.wanted
-                )
-            })
-            .collect();
-        if missed.is_empty() {
-            Ok(())
-        } else {
-            bail!("missed: {}", missed.join("; "))
-        }
+        claim::check(&self.claims())
     }
 
     /// The tables.
     pub fn markdown(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = self.write(&mut text);
-        text
+        claim::text_of(|out| self.write(out))
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(
-            out,
-            "Machine: {}. Load average at the end: {}.\n",
-            self.machine, self.load_average
-        )?;
-        writeln!(out, "| figure | wanted | measured | |\n|---|---|---|---|")?;
-        for claim in self.claims() {
-            let bound = if claim.at_most { "at most" } else { "at least" };
-            let verdict = if claim.is_met() { "met" } else { "**missed**" };
-            writeln!(
-                out,
-                "| {} | {bound} {} | {:.2} | {verdict} |",
-                claim.text, claim.wanted, claim.measured
-            )?;
-        }
+        claim::machine_line(out, &self.machine, &self.load_average)?;
+        claim::table(out, &self.claims())?;
         writeln!(
             out,
             "\n| records | index, bytes a record | made in s | resident MB | filled at /s | 16 pushing /s | \

@@ -114,6 +114,7 @@ pub async fn measure(args: &StoreArgs, binary: &Path, dir: &Path) -> anyhow::Res
         data_dir: scratch.path().join(name),
         log: scratch.path().join("node.log"),
         validation,
+        network: None,
     };
     let floor_dir = scratch.path().join("floor");
 

@@ -96,6 +96,7 @@ async fn kill_rounds(binary: &Path, dir: &Path, kills: u32, streams: u64, seed: 
         data_dir: dir.join("data"),
         log: dir.join("node.log"),
         validation: "builtin",
+        network: None,
     };
     println!(
         "crash: {kills} kills, {streams} streams, seed {seed}, data in {}",

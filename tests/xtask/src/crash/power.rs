@@ -135,6 +135,7 @@ pub async fn run(bench: &Bench, binary: &Path, cuts: u32, streams: u64, seed: u6
             data_dir: disk.data_dir(),
             log: bench.file("node.log"),
             validation: "off",
+            network: None,
         };
         let node = plan.start().await?;
         let ledgers: Vec<Ledger> = (0..streams).map(|lane| Ledger::new(lane, streams)).collect();
