@@ -20,6 +20,9 @@ const ECHO: StreamProtocol = StreamProtocol::new("/bench/echo/1");
 /// Frames one way, read and counted; the reader closes its side when they end.
 const SINK: StreamProtocol = StreamProtocol::new("/bench/sink/1");
 
+/// How often an echo is tried again.
+const ECHO_TRIES: u32 = 20;
+
 /// Frames are as long as the first four bytes of each say, these included.
 const PREFIX: usize = 4;
 
@@ -105,6 +108,11 @@ pub async fn serve() -> Result<()> {
                     SwarmEvent::ConnectionEstablished { .. } => {
                         open.fetch_add(1, Ordering::Relaxed);
                     }
+                    SwarmEvent::ConnectionClosed {
+                        cause: Some(cause), ..
+                    } => {
+                        eprintln!("the floor lost a connection: {cause}");
+                    }
                     _ => {}
                 }
             }
@@ -140,10 +148,18 @@ impl Plain {
             "swarm",
             Box::pin(async move {
                 loop {
-                    if let SwarmEvent::ConnectionEstablished { .. } = swarm.select_next_some().await
-                        && let Some(told) = told.take()
-                    {
-                        let _ = told.send(());
+                    match swarm.select_next_some().await {
+                        SwarmEvent::ConnectionEstablished { .. } => {
+                            if let Some(told) = told.take() {
+                                let _ = told.send(());
+                            }
+                        }
+                        SwarmEvent::ConnectionClosed {
+                            cause: Some(cause), ..
+                        } => {
+                            eprintln!("lost the connection to the floor: {cause}");
+                        }
+                        _ => {}
                     }
                 }
             }),
@@ -152,8 +168,20 @@ impl Plain {
         Ok(Self { control, peer })
     }
 
-    /// One question of so many bytes and its answer, on a stream of their own.
+    /// One question of so many bytes and its answer, on a stream of their own. The other side resets streams that come
+    /// while it takes another one in; those are tried again, as part of the time.
     pub async fn echo(&self, question: usize, answer: usize) -> Result<()> {
+        let mut tried = 0;
+        loop {
+            match self.echo_once(question, answer).await {
+                Err(error) if tried == ECHO_TRIES => return Err(error),
+                Err(_) => tried += 1,
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    async fn echo_once(&self, question: usize, answer: usize) -> Result<()> {
         let mut stream = self.control.clone().open_stream(self.peer, ECHO).await?;
         let mut bytes = vec![0; question.max(2 * PREFIX)];
         let length = u32::try_from(bytes.len())?.to_be_bytes();
@@ -185,8 +213,8 @@ impl Plain {
             left -= now;
         }
         stream.close().await?;
-        let mut rest = [0; 1];
-        stream.read(&mut rest).await?;
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await?;
         Ok(())
     }
 }

@@ -19,6 +19,9 @@ use super::tombs::parts;
 use super::types::Standing;
 use crate::RecordCid;
 
+/// Two lists that a record must both be in are walked side by side, not by seeks, up to this ratio of their lengths.
+const ALIKE: usize = 8;
+
 /// Queries, each once, by what answers them.
 #[derive(Default)]
 struct Asked {
@@ -206,6 +209,21 @@ impl Walk<'_> {
         let mut rows: Vec<(u32, u32)> = Vec::new();
         loop {
             cursors.retain(|cursor| parts(cursor.entry).0 <= last);
+            if let [one, other] = cursors.as_mut_slice()
+                && tier.score > one.weight.max(other.weight)
+                && one.list.is_within(ALIKE, other.list)
+            {
+                let passed;
+                (one.pos, other.pos, passed) = one.list.meet(one.pos, other.list, other.pos, last);
+                for cursor in [one, other] {
+                    cursor.entry = cursor.list.get(cursor.pos).unwrap_or(u64::MAX);
+                }
+                if !self.spend(passed.saturating_add(1)) {
+                    return None;
+                }
+                // A list that has ended, or has left the standing, is out.
+                cursors.retain(|cursor| parts(cursor.entry).0 <= last);
+            }
             cursors.sort_by(|one, other| self.by_record(one.entry, other.entry));
             if !self.spend(cursors.len().max(1)) {
                 return None;

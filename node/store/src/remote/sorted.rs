@@ -106,6 +106,65 @@ impl Sorted {
         }
     }
 
+    /// Entries from a place to the end of its block; `None` behind the last.
+    fn rest(&self, pos: Pos) -> Option<&[u64]> {
+        self.block(pos.block)?
+            .get(pos.at..)
+            .filter(|rest| !rest.is_empty())
+    }
+
+    /// Whether the longer of two lists has at most so many times the blocks of the other.
+    pub(super) fn is_within(&self, times: usize, other: &Self) -> bool {
+        let blocks = |list: &Self| match list {
+            Self::One(_) => 1,
+            Self::Many(blocks) => blocks.len(),
+        };
+        let (one, other) = (blocks(self), blocks(other));
+        one.max(other) <= one.min(other).saturating_mul(times)
+    }
+
+    /// Steps along two lists, in the order of their upper halves, to the first places whose entries have the same upper half,
+    /// or of which one is above `last`, or has no entry. Says how many entries it passed.
+    ///
+    /// One step costs less than a step of two seeks, since nothing has to be foreseen; where one list is much longer, seeks
+    /// cost less.
+    pub(super) fn meet(&self, mut at: Pos, other: &Self, mut other_at: Pos, last: u32) -> (Pos, Pos, usize) {
+        let last = u64::from(last);
+        let mut passed = 0usize;
+        while let (Some(these), Some(those)) = (self.rest(at), other.rest(other_at)) {
+            let (mut here, mut there) = (0usize, 0usize);
+            let mut met = false;
+            while let (Some(one), Some(two)) = (these.get(here), those.get(there)) {
+                let (one, two) = (*one >> 32, *two >> 32);
+                if one == two || one.max(two) > last {
+                    met = true;
+                    break;
+                }
+                here += usize::from(one < two);
+                there += usize::from(two < one);
+            }
+            passed = passed.saturating_add(here).saturating_add(there);
+            at = self.ahead(at, here);
+            other_at = other.ahead(other_at, there);
+            if met {
+                break;
+            }
+        }
+        (at, other_at, passed)
+    }
+
+    /// The place so many entries ahead, which is in the same block or the first of the next one.
+    fn ahead(&self, pos: Pos, entries: usize) -> Pos {
+        let at = pos.at.saturating_add(entries);
+        if self.block(pos.block).is_some_and(|block| at >= block.len()) {
+            return Pos {
+                block: pos.block.saturating_add(1),
+                at: 0,
+            };
+        }
+        Pos { at, ..pos }
+    }
+
     /// Adds an entry; false if it is there.
     pub(super) fn insert(&mut self, entry: u64, mut order: impl FnMut(u64, u64) -> Ordering) -> bool {
         let mut pos = self.seek(Pos::default(), |other| order(other, entry) == Ordering::Less);
@@ -304,6 +363,43 @@ mod tests {
                 let expected = target.next_multiple_of(2);
                 prop_assert_eq!(list.get(pos), (expected < 200_000).then_some(expected));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lists_meet_where_both_go_on_alike(
+            one in prop::collection::btree_set(0u64..4_000, 0..1_500),
+            other in prop::collection::btree_set(0u64..4_000, 0..1_500),
+            last in 0u32..5_000,
+        ) {
+            // The lower halves differ, as the numbers of rows do.
+            let list = |heads: &BTreeSet<u64>, low: u64| {
+                let mut list = Sorted::default();
+                for head in heads {
+                    list.insert(head << 32 | low, order);
+                }
+                list
+            };
+            let (left, right) = (list(&one, 1), list(&other, 2));
+            let expected: Vec<u64> =
+                one.intersection(&other).copied().take_while(|head| *head <= u64::from(last)).collect();
+            let (mut at, mut other_at) = (Pos::default(), Pos::default());
+            let (mut met, mut all) = (Vec::new(), 0);
+            loop {
+                let passed;
+                (at, other_at, passed) = left.meet(at, &right, other_at, last);
+                all += passed;
+                let (Some(this), Some(that)) = (left.get(at), right.get(other_at)) else { break };
+                if (this >> 32).max(that >> 32) > u64::from(last) {
+                    break;
+                }
+                prop_assert_eq!(this >> 32, that >> 32);
+                met.push(this >> 32);
+                (at, other_at) = (left.next(at), right.next(other_at));
+            }
+            prop_assert!(all + 2 * met.len() <= one.len() + other.len());
+            prop_assert_eq!(met, expected);
         }
     }
 
