@@ -108,10 +108,16 @@ pub fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-/// The middle of several figures of one kind; 0 of none.
+/// The middle of several figures of one kind, between the two in the middle of an even number; 0 of none.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or_default()
+    let middle = figures.len() / 2;
+    let at = |place: usize| figures.get(place).copied().unwrap_or_default();
+    if figures.len() % 2 == 1 {
+        at(middle)
+    } else {
+        f64::midpoint(at(middle.saturating_sub(1)), at(middle))
+    }
 }
 
 /// A count or size as a number to divide and print.
@@ -153,6 +159,7 @@ mod tests {
     #[test]
     fn the_middle_is_taken_by_size() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), 3.0);
         assert_eq!(median(Vec::new()), 0.0);
         assert_eq!(ratio(1.0, 0.0), 0.0);
     }

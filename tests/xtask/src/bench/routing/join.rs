@@ -41,8 +41,6 @@ pub struct Joined {
     pub seeded: Seeded,
     /// From the start of the process until it knew every label.
     pub seconds: f64,
-    /// From its first byte to the peer until then.
-    pub seconds_connected: f64,
     /// Both ways, with everything that two nodes say to each other.
     pub wire_bytes: u64,
 }
@@ -56,11 +54,9 @@ impl Joined {
     /// For the terminal.
     pub fn line(&self) -> String {
         format!(
-            "late joiner: {} labels in {:.2} s after its start, {:.2} s after it connected; {} bytes on the wire, {:.2} for \
-             each byte of the labels",
+            "late joiner: {} labels in {:.2} s after its start; {} bytes on the wire, {:.2} for each byte of the labels",
             self.seeded.labels,
             self.seconds,
-            self.seconds_connected,
             self.wire_bytes,
             self.wire_per_label_byte()
         )
@@ -111,11 +107,7 @@ pub async fn measure(programs: &Programs, dir: &Path, labels: u64) -> anyhow::Re
     let begun = clock::moment();
     let second = plan("joins", vec![through]);
     let joins = second.start().await?;
-    let mut connected = None;
     loop {
-        if relay.bytes() > 0 && connected.is_none() {
-            connected = Some(begun.elapsed());
-        }
         let known = joins.metric(LABELS).await?.unwrap_or_default();
         if known >= number(seeded.labels) {
             break;
@@ -143,7 +135,6 @@ pub async fn measure(programs: &Programs, dir: &Path, labels: u64) -> anyhow::Re
     Ok(Joined {
         seeded,
         seconds: took.as_secs_f64(),
-        seconds_connected: took.saturating_sub(connected.unwrap_or_default()).as_secs_f64(),
         wire_bytes,
     })
 }

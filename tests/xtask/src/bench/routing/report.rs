@@ -61,8 +61,8 @@ impl Report {
             levels: Vec::new(),
             rounds: Vec::new(),
             command: format!(
-                "cargo xtask bench routing --nodes {} --publishes {} --labels {} --keys {} --write-doc",
-                args.nodes, args.publishes, args.labels, args.keys
+                "cargo xtask bench routing --nodes {} --publishes {} --labels {} --seconds {} --keys {} --write-doc",
+                args.nodes, args.publishes, args.labels, args.seconds, args.keys
             ),
         }
     }
@@ -235,7 +235,6 @@ impl Report {
             "\n| late joiner | |\n|---|---|\n\
              | labels, rows, authors | {}, {}, {} |\n\
              | complete after its start, s | {:.2} |\n\
-             | complete after its first byte to the peer, s | {:.2} |\n\
              | bytes on the wire, both ways | {} |\n\
              | bytes of the labels' texts | {} |\n\
              | wire / texts | {:.2} |",
@@ -243,7 +242,6 @@ impl Report {
             joined.seeded.rows,
             joined.seeded.authors,
             joined.seconds,
-            joined.seconds_connected,
             joined.wire_bytes,
             joined.seeded.label_bytes,
             joined.wire_per_label_byte()
@@ -262,7 +260,8 @@ impl Report {
              `dirnode-sim`, whose links have delays; *the delays alone* are the quickest way from publisher to node over any \
              links. Of four seeds the one with the largest p99. *Late joiner*: a node whose only peer knows the labels, through \
              a relay that counts bytes. *Search*: random questions of each kind for twenty results, a call each, by one caller \
-             and by 64, beside a tonic server that answers an empty message with one. *Announcing again*: one node of a thousand \
+             and by 64, beside a tonic server that answers an empty message with one; the one search that is slow by itself, for two \
+             common labels that no record has both of, is in `decisions/0003-remote-labels.md`. *Announcing again*: one node of a thousand \
              simulated ones provides all of its keys.\n\n{tables}",
             self.command,
             clock::today()
