@@ -194,11 +194,11 @@ impl Report {
             "## Network\n\n\
              `{}`, {}; each figure is the median of {} runs.\n\n\
              The node under test, the plain swarm beside it and the load are three processes of one machine over loopback TCP \
-             with TLS and yamux; the plain swarm opens its streams one after the other. What is counted is what arrived and was taken: provider records in the store, announcements \
-             with their signature checked and a verdict given, records whose bytes hash to their CID. A run in which anything is \
-             missing fails. Memory is anonymous memory of the process, before and after; connections are counted in \
-             processes that have done nothing before, and their peers are nodes of ours with every behaviour on, one connection \
-             each.\n\n{tables}",
+             with TLS and yamux; the plain swarm opens its streams one after the other. What is counted is what arrived and was \
+             taken: provider records in the store, announcements with their signature checked and a verdict given, records \
+             whose bytes hash to their CID. A run in which anything is missing fails. Memory is anonymous memory of the process, \
+             before and after; connections are counted in processes that have done nothing before, and their peers are nodes of \
+             ours with every behaviour on, one connection each.\n\n{tables}",
             self.command,
             clock::today(),
             self.runs

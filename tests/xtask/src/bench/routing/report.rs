@@ -260,9 +260,9 @@ impl Report {
              `dirnode-sim`, whose links have delays; *the delays alone* are the quickest way from publisher to node over any \
              links. Of four seeds the one with the largest p99. *Late joiner*: a node whose only peer knows the labels, through \
              a relay that counts bytes. *Search*: random questions of each kind for twenty results, a call each, by one caller \
-             and by 64, beside a tonic server that answers an empty message with one; the one search that is slow by itself, for two \
-             common labels that no record has both of, is in `decisions/0003-remote-labels.md`. *Announcing again*: one node of a thousand \
-             simulated ones provides all of its keys.\n\n{tables}",
+             and by 64, beside a tonic server that answers an empty message with one; the one search that is slow by itself, \
+             for two common labels that no record has both of, is in `decisions/0003-remote-labels.md`. *Announcing again*: \
+             one node of a thousand simulated ones provides all of its keys.\n\n{tables}",
             self.command,
             clock::today()
         )
