@@ -101,6 +101,8 @@ pub const VERIFY_IDLE: Duration = Duration::from_secs(20);
 
 /// Peers we catch up with after joining.
 pub const CATCHUP_PEERS: usize = 3;
+/// Pause before what came while joining is compared once more.
+pub const CATCHUP_SETTLE: Duration = Duration::from_secs(20);
 /// Pause between later exchanges, each with one peer picked at random.
 pub const CATCHUP_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// Least pause between exchanges, when peers come that were not there before.

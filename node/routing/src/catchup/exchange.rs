@@ -17,8 +17,8 @@ use rand::RngExt as _;
 use super::message::{AuthorSummary, Cursor, MAX_CURSORS, Reply, Request, Row};
 use crate::action::{Action, ExchangeId, Fault};
 use crate::config::{
-    CATCHUP_DEADLINE, CATCHUP_EXCHANGE, CATCHUP_INTERVAL, CATCHUP_PEERS, CATCHUP_SOONEST, MAX_CATCHUP_PAGES,
-    MAX_PEERS, REREAD_AFTER,
+    CATCHUP_DEADLINE, CATCHUP_EXCHANGE, CATCHUP_INTERVAL, CATCHUP_PEERS, CATCHUP_SETTLE, CATCHUP_SOONEST,
+    MAX_CATCHUP_PAGES, MAX_PEERS, REREAD_AFTER,
 };
 use crate::cx::Cx;
 use crate::input::Failure;
@@ -157,12 +157,16 @@ impl Asker {
         }
         self.done += 1;
         self.ended_at = cx.now;
-        let (pause, early, late) = if self.asked.len() >= self.peers.len() {
-            (CATCHUP_INTERVAL, 0.75, 1.25)
-        } else if self.done >= CATCHUP_PEERS {
-            (CATCHUP_SOONEST, 1.0, 1.25)
-        } else {
+        let all = self.asked.len() >= self.peers.len();
+        let (pause, early, late) = if self.done < CATCHUP_PEERS && !all {
             (Duration::ZERO, 0.0, 1.0)
+        } else if self.done <= CATCHUP_PEERS {
+            // What was announced while the mesh came together reached some of it only.
+            (CATCHUP_SETTLE, 1.0, 1.5)
+        } else if all {
+            (CATCHUP_INTERVAL, 0.75, 1.25)
+        } else {
+            (CATCHUP_SOONEST, 1.0, 1.25)
         };
         self.next_at = cx.now + pause.mul_f64(cx.rng.random_range(early..=late));
     }

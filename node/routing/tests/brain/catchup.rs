@@ -473,3 +473,31 @@ fn after_a_restart_what_is_newer_is_read_first_and_gaps_are_found_all_the_same()
         assert_eq!(told, expected, "ten that are new, and a minute's overlap");
     }
 }
+
+#[test]
+fn once_joined_everything_is_compared_once_more_soon_and_then_rarely() {
+    let mut node = Harness::new();
+    let mut actions = Vec::new();
+    for relay in 1..=3 {
+        actions.extend(node.feed(Input::PeerConnected {
+            peer: peer(relay),
+            catchup: true,
+        }));
+    }
+    let nothing_new = |node: &mut Harness, mut actions: Vec<Action>| {
+        let mut asked = 0;
+        while is_asking(&actions) {
+            let (exchange, ..) = ask(&actions);
+            let (authors, more) = (Vec::new(), false);
+            let result = Ok(Reply::Summary { authors, more });
+            actions = node.feed(Input::CatchupReplied { exchange, result });
+            asked += 1;
+        }
+        asked
+    };
+    assert_eq!(nothing_new(&mut node, actions), 3);
+    assert!(!is_asking(&node.pass(Duration::from_secs(19))));
+    let actions = node.pass(Duration::from_secs(12));
+    assert_eq!(nothing_new(&mut node, actions), 1);
+    assert!(!is_asking(&node.pass(Duration::from_secs(600))));
+}
