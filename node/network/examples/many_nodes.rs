@@ -7,13 +7,17 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use dirnode_network::wire::kad::key_space_point;
 use dirnode_network::{
-    AnnounceOutcome, Config, Keypair, Network, NetworkEvent, NetworkHandle, Runtime, Verdict,
+    AnnounceOutcome, Config, Keypair, Network, NetworkEvent, NetworkHandle, PeerId, Runtime, Verdict,
 };
 use dirnode_record::RecordCid;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
+
+/// All routing tables.
+const FILLED_WITHIN: Duration = Duration::from_secs(240);
 
 struct Node {
     handle: NetworkHandle,
@@ -77,81 +81,134 @@ async fn main() -> Result<()> {
     let keys: u32 = args.next().map_or(Ok(200), |text| text.parse())?;
     ensure!(count >= 2, "two nodes at least");
 
+    let mut nodes = join(count).await?;
+    look_up(&nodes, keys).await?;
+    println!("\nmessages by kind of query, all nodes together");
+    println!("| query | queries | messages each |\n|---|---|---|");
+    for kind in ["provide", "find_providers", "refresh"] {
+        let (queries, messages) = asked(&nodes, kind)?;
+        println!(
+            "| {kind} | {queries} | {:.1} |",
+            messages / f64::max(queries, 1.0)
+        );
+    }
+    announce(&mut nodes).await
+}
+
+/// Starts nodes that join through the first one, and waits until every routing table is filled.
+async fn join(count: usize) -> Result<Vec<Node>> {
     let began = Instant::now();
     let (first, entry) = start(&[]).await?;
     let mut nodes = vec![first];
     for _ in 1..count {
         nodes.push(start(std::slice::from_ref(&entry)).await?.0);
     }
+    println!("{count} nodes started in {:.1} s", began.elapsed().as_secs_f64());
+    // Twenty others at the least: the peers a record is provided to.
     let wanted = (count - 1).min(20);
-    for node in &nodes {
-        timeout(Duration::from_secs(300), async {
-            while node
-                .handle
-                .status()
-                .await
-                .is_ok_and(|status| status.table < wanted)
-            {
-                sleep(Duration::from_millis(50)).await;
-            }
-        })
-        .await
-        .context("a table did not fill")?;
+    let mut tables = Vec::new();
+    let mut said = 0;
+    while tables.iter().filter(|size| **size >= wanted).count() < count {
+        ensure!(began.elapsed() < FILLED_WITHIN, "tables did not fill: {tables:?}");
+        sleep(Duration::from_millis(50)).await;
+        tables.clear();
+        for node in &nodes {
+            tables.push(node.handle.status().await?.table);
+        }
+        let filled = tables.iter().filter(|size| **size >= wanted).count();
+        if filled >= said + 10 {
+            println!(
+                "  {:5.1} s: {filled} tables filled",
+                began.elapsed().as_secs_f64()
+            );
+            said = filled;
+        }
     }
-    println!("{count} nodes joined in {:.1} s", began.elapsed().as_secs_f64());
+    tables.sort_unstable();
+    println!(
+        "all {count} routing tables filled after {:.1} s: {} to {} peers, {} in the middle",
+        began.elapsed().as_secs_f64(),
+        tables.first().copied().unwrap_or(0),
+        tables.last().copied().unwrap_or(0),
+        tables.get(count / 2).copied().unwrap_or(0),
+    );
+    Ok(nodes)
+}
 
+/// Each key is provided by one node and looked up by the node that is farthest from it in the key space.
+async fn look_up(nodes: &[Node], keys: u32) -> Result<()> {
+    let count = nodes.len();
     let key = |n: u32| RecordCid::of(&n.to_be_bytes()).multihash().to_vec();
-    let at = |n: u32, shift: usize| (n as usize + shift) % count;
+    let provider = |n: u32| nodes.get(n as usize % count).context("node");
     let began = Instant::now();
     for n in 0..keys {
-        let node = nodes.get(at(n, 0)).context("node")?;
-        node.handle.provide(key(n)).await?;
+        provider(n)?.handle.provide(key(n)).await?;
     }
-    println!(
-        "{keys} keys provided in {:.1} s, one at a time",
-        began.elapsed().as_secs_f64()
-    );
+    let took = began.elapsed().as_secs_f64();
+    println!("{keys} keys provided in {took:.1} s, one at a time");
     // The receivers do not answer; the last messages are still under way.
     sleep(Duration::from_millis(500)).await;
 
+    let (_, before) = asked(nodes, "find_providers")?;
     let mut times = Vec::new();
     let mut found = 0usize;
     for n in 0..keys {
-        let seeker = nodes.get(at(n, count / 2)).context("node")?;
-        let provider = nodes.get(at(n, 0)).context("node")?.handle.id();
+        let source = provider(n)?.handle.id();
+        let seeker = farthest(nodes, &key(n), source).context("node")?;
         let began = Instant::now();
         let answer = seeker.handle.find_providers(key(n), 1).await?;
         times.push(began.elapsed());
         found += usize::from(
             answer
                 .iter()
-                .any(|one| one.peer == provider && !one.addrs.is_empty()),
+                .any(|one| one.peer == source && !one.addrs.is_empty()),
         );
     }
+    let (_, after) = asked(nodes, "find_providers")?;
     times.sort_unstable();
     println!(
-        "{found} of {keys} found with addresses; lookup median {:?}, p99 {:?}",
+        "{found} of {keys} found with addresses from the farthest node; median {:?}, p99 {:?}, {:.1} messages each",
         percentile(&times, 50),
         percentile(&times, 99),
+        (after - before) / f64::from(keys.max(1)),
     );
-    for kind in ["provide", "find_providers", "refresh"] {
-        let messages = sum(
-            &nodes,
-            &format!("dirnode_network_query_requests_total{{kind=\"{kind}\"}}"),
-        )?;
-        let mut queries = 0.0;
-        for result in ["ok", "nothing", "timeout"] {
-            queries += sum(
-                &nodes,
-                &format!("dirnode_network_queries_total{{kind=\"{kind}\",result=\"{result}\"}}"),
-            )?;
-        }
-        println!(
-            "{kind}: {queries} queries, {:.1} messages each",
-            messages / f64::max(queries, 1.0)
-        );
-    }
+    Ok(())
+}
 
+/// The node farthest from a key, the provider left out.
+fn farthest<'a>(nodes: &'a [Node], key: &[u8], provider: PeerId) -> Option<&'a Node> {
+    let target = key_space_point(key);
+    nodes
+        .iter()
+        .filter(|node| node.handle.id() != provider)
+        .max_by_key(|node| {
+            let mut distance = key_space_point(&node.handle.id().to_bytes());
+            for (byte, other) in distance.iter_mut().zip(target) {
+                *byte ^= other;
+            }
+            distance
+        })
+}
+
+/// Queries of a kind that ended, and the messages they sent, at all nodes together.
+fn asked(nodes: &[Node], kind: &str) -> Result<(f64, f64)> {
+    let messages = sum(
+        nodes,
+        &format!("dirnode_network_query_requests_total{{kind=\"{kind}\"}}"),
+    )?;
+    let mut queries = 0.0;
+    for result in ["ok", "nothing", "timeout"] {
+        queries += sum(
+            nodes,
+            &format!("dirnode_network_queries_total{{kind=\"{kind}\",result=\"{result}\"}}"),
+        )?;
+    }
+    Ok((queries, messages))
+}
+
+/// One announcement of the first node, followed through the network.
+async fn announce(nodes: &mut [Node]) -> Result<()> {
+    let count = nodes.len();
     let (publisher, others) = nodes.split_first_mut().context("node")?;
     let began = Instant::now();
     while publisher

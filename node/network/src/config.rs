@@ -10,7 +10,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
 use crate::error::NetworkError;
-use crate::wire::rpc;
+use crate::wire::{gossip, rpc};
 
 /// The DHT's name inside the process. On the wire it is `dir/kad/1.0.0`, without the slash (p2p-wire §3).
 pub const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/dir/kad/1.0.0");
@@ -28,7 +28,7 @@ pub const LABELS_TOPIC: &str = "dir/labels/v1";
 pub const MAX_ANNOUNCEMENT: usize = 10_000;
 
 /// Largest gossip frame that nodes of the network take, length prefix not counted (p2p-wire §4.1).
-pub const MAX_GOSSIP_FRAME: usize = 10_240;
+pub const MAX_GOSSIP_FRAME: usize = gossip::MAX_FRAME_BYTES;
 
 /// Largest gossip message, author, signature and topic included. A frame around it adds three bytes.
 pub const MAX_ANNOUNCEMENT_FRAME: usize = MAX_GOSSIP_FRAME - 3;

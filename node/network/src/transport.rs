@@ -35,72 +35,58 @@ pub(crate) fn build(
     wrap: impl Fn(PeerId, StreamMuxerBox) -> StreamMuxerBox + Clone + Send + Sync + Unpin + 'static,
 ) -> Result<(Boxed<Connection>, relay::client::Behaviour), NetworkError> {
     let security = Security::new(keypair)?;
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1)
-        .authenticate(security.clone())
-        .multiplex(yamux::Config::default())
-        .timeout(HANDSHAKE_TIMEOUT)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic = quic::tokio::Transport::new(quic_config(keypair))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let direct = quic
-        .or_transport(tcp)
-        .map(|either, _| match either {
-            Either::Left(connection) | Either::Right(connection) => connection,
-        })
-        .boxed();
-    let named = match dns::tokio::Transport::system(direct) {
+    let named = match dns::tokio::Transport::system(direct(keypair, &security)) {
         Ok(named) => named.boxed(),
         Err(error) => {
             tracing::warn!(%error, "system DNS configuration unreadable, going on without names");
-            without_names(keypair, &security)?
+            // The first pair went into the name resolver that could not be made.
+            direct(keypair, &security)
         }
     };
     let (relayed, relay_client) = relay::client::new(keypair.public().to_peer_id());
-    let relayed = relayed
-        .upgrade(Version::V1)
-        .authenticate(security.clone())
-        .multiplex(yamux::Config::default())
-        .timeout(HANDSHAKE_TIMEOUT)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let mut all = relayed
-        .or_transport(named)
-        .map(|either, _| match either {
-            Either::Left(connection) | Either::Right(connection) => connection,
-        })
-        .boxed();
+    let mut all = either(secured(relayed, &security), named);
     if memory {
-        let memory = MemoryTransport::default()
-            .upgrade(Version::V1)
-            .authenticate(security)
-            .multiplex(yamux::Config::default())
-            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-        all = memory
-            .or_transport(all)
-            .map(|either, _| match either {
-                Either::Left(connection) | Either::Right(connection) => connection,
-            })
-            .boxed();
+        all = either(secured(MemoryTransport::default(), &security), all);
     }
     let wrapped = Transport::map(all, move |(peer, muxer), _| (peer, wrap(peer, muxer)));
     Ok((wrapped.boxed(), relay_client))
 }
 
-/// TCP and QUIC alone. The first pair went into the name resolver that could not be made, so it is built again.
-fn without_names(keypair: &Keypair, security: &Security) -> Result<Boxed<Connection>, NetworkError> {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+/// TCP and QUIC, by address alone.
+fn direct(keypair: &Keypair, security: &Security) -> Boxed<Connection> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let quic = quic::tokio::Transport::new(quic_config(keypair))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    either(quic, secured(tcp, security))
+}
+
+/// Security and yamux on top of a transport of plain connections.
+fn secured<T>(plain: T, security: &Security) -> Boxed<Connection>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    plain
         .upgrade(Version::V1)
         .authenticate(security.clone())
         .multiplex(yamux::Config::default())
         .timeout(HANDSHAKE_TIMEOUT)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    Ok(quic::tokio::Transport::new(quic_config(keypair))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-        .or_transport(tcp)
+        .boxed()
+}
+
+/// Whichever of the two takes an address.
+fn either(first: Boxed<Connection>, second: Boxed<Connection>) -> Boxed<Connection> {
+    first
+        .or_transport(second)
         .map(|either, _| match either {
             Either::Left(connection) | Either::Right(connection) => connection,
         })
-        .boxed())
+        .boxed()
 }
 
 fn quic_config(keypair: &Keypair) -> quic::Config {
@@ -143,6 +129,22 @@ impl UpgradeInfo for Security {
 type Secured<C> = Either<tls::TlsStream<C>, noise::Output<C>>;
 type Handshake<C> = BoxFuture<'static, io::Result<(PeerId, Secured<C>)>>;
 
+/// One handshake, its result as that of either.
+fn handshake<C, S, E>(
+    upgrade: impl Future<Output = Result<(PeerId, S), E>> + Send + 'static,
+    side: fn(S) -> Secured<C>,
+) -> Handshake<C>
+where
+    C: 'static,
+    S: 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    upgrade
+        .map_ok(move |(peer, stream)| (peer, side(stream)))
+        .map_err(io::Error::other)
+        .boxed()
+}
+
 impl<C> InboundConnectionUpgrade<C> for Security
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -153,17 +155,9 @@ where
 
     fn upgrade_inbound(self, socket: C, info: &'static str) -> Self::Future {
         if info == TLS {
-            self.tls
-                .upgrade_inbound(socket, info)
-                .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
-                .map_err(io::Error::other)
-                .boxed()
+            handshake(self.tls.upgrade_inbound(socket, info), Either::Left)
         } else {
-            self.noise
-                .upgrade_inbound(socket, info)
-                .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
-                .map_err(io::Error::other)
-                .boxed()
+            handshake(self.noise.upgrade_inbound(socket, info), Either::Right)
         }
     }
 }
@@ -178,17 +172,9 @@ where
 
     fn upgrade_outbound(self, socket: C, info: &'static str) -> Self::Future {
         if info == TLS {
-            self.tls
-                .upgrade_outbound(socket, info)
-                .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
-                .map_err(io::Error::other)
-                .boxed()
+            handshake(self.tls.upgrade_outbound(socket, info), Either::Left)
         } else {
-            self.noise
-                .upgrade_outbound(socket, info)
-                .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
-                .map_err(io::Error::other)
-                .boxed()
+            handshake(self.noise.upgrade_outbound(socket, info), Either::Right)
         }
     }
 }

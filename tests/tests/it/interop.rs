@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dirnode_network::{AnnounceOutcome, EndpointKind, NetworkEvent, PeerId, ReferrerDescriptor};
 use dirnode_record::{RecordCid, Referrer, read_struct};
-use dirnode_tests::go_peer::{GoPeer, Options};
+use dirnode_tests::go_peer::{GoPeer, Options, Raw};
 use dirnode_tests::wait::eventually;
 use serde_json::json;
 
+use crate::interop_hostile;
 use crate::interop_node::{Node, SOON};
 
 /// One combination.
@@ -73,6 +75,9 @@ const PAIRS: [Pair; 8] = [
     },
 ];
 
+/// Columns of the matrix.
+const FACTS: usize = 13;
+
 /// What was seen to hold, by combination: the columns of the matrix.
 #[derive(Default)]
 struct Matrix(Mutex<BTreeMap<&'static str, Vec<(&'static str, String)>>>);
@@ -115,7 +120,7 @@ async fn interop_matrix_of_dialler_transport_and_security() {
     let rows = matrix.0.lock().unwrap();
     assert_eq!(rows.len(), PAIRS.len());
     assert!(
-        rows.values().all(|row| row.len() == 10),
+        rows.values().all(|row| row.len() == FACTS),
         "every row has every fact"
     );
 }
@@ -158,6 +163,7 @@ async fn walk(pair: Pair, matrix: &Matrix) -> bool {
     labels(pair, &node, &go, matrix).await;
     records(pair, &node, &go, matrix).await;
     referrers(pair, &node, &go, matrix).await;
+    malformed(pair, &node, &go, matrix).await;
     true
 }
 
@@ -372,6 +378,18 @@ async fn records(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
         .await;
     assert_eq!(lookup["cid"], cid.to_string().as_str());
     assert_eq!(lookup["annotations"], json!({"name": "a"}));
+    let peer: PeerId = go.id().parse().unwrap();
+    let theirs = go
+        .serve_record(&json!({"name": "of go", "n": 1.5}), &json!({"name": "of go"}))
+        .await;
+    let theirs = RecordCid::parse(&theirs).unwrap();
+    let annotations = node.handle.lookup(peer, theirs).await.unwrap();
+    assert_eq!(annotations.get("name").map(String::as_str), Some("of go"));
+    let refusal = node.handle.lookup(peer, RecordCid::of(b"missing")).await;
+    let refusal = refusal.unwrap_err().to_string();
+    assert!(refusal.contains("NotFound"), "{refusal}");
+    matrix.holds(pair, "Lookup", "both ways");
+
     let pulled = go
         .must("pull", json!({"peer": node.id(), "cid": cid.to_string()}))
         .await;
@@ -393,13 +411,6 @@ async fn records(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
         .unwrap_err();
     assert!(refusal.contains("code = NotFound"), "{refusal}");
 
-    let peer: PeerId = go.id().parse().unwrap();
-    let theirs = go
-        .serve_record(&json!({"name": "of go", "n": 1.5}), &json!({"name": "of go"}))
-        .await;
-    let theirs = RecordCid::parse(&theirs).unwrap();
-    let annotations = node.handle.lookup(peer, theirs).await.unwrap();
-    assert_eq!(annotations.get("name").map(String::as_str), Some("of go"));
     let pulled = node.handle.pull(peer, theirs).await.unwrap();
     assert_eq!(&pulled.data[..], br#"{"n":1.5,"name":"of go"}"#);
     let refusal = node
@@ -414,7 +425,7 @@ async fn records(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
     go.must("serve_raw", json!({"data_b64": "e30=", "cid": name.to_string()}))
         .await;
     node.handle.pull(peer, name).await.unwrap_err();
-    matrix.holds(pair, "records", "both ways");
+    matrix.holds(pair, "Pull", "both ways");
 }
 
 async fn referrers(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
@@ -437,14 +448,6 @@ async fn referrers(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
         )
         .await;
     assert_eq!(listed["referrers"], json!([{"referrer_cid": ours, "type": KIND}]));
-    let asked = json!({"peer": node.id(), "cid": cid.to_string(), "type": KIND, "referrer_cid": ours});
-    let fetched = go.must("pull_referrer", asked).await;
-    assert_eq!(fetched["type"], KIND, "{fetched}");
-    assert_eq!(
-        fetched["data"],
-        json!({"signature": "c2ln", "deep": {"list": [1, "two", null, true]}})
-    );
-
     let peer: PeerId = go.id().parse().unwrap();
     let record = go
         .serve_record(&json!({"name": "with referrers of go"}), &json!({}))
@@ -460,11 +463,57 @@ async fn referrers(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
     let list = node.handle.list_referrers(peer, record).await.unwrap();
     assert_eq!(list.referrers, std::slice::from_ref(&wanted));
     assert!(!list.truncated);
+    matrix.holds(pair, "ListReferrers", "both ways");
+
+    let asked = json!({"peer": node.id(), "cid": cid.to_string(), "type": KIND, "referrer_cid": ours});
+    let fetched = go.must("pull_referrer", asked).await;
+    assert_eq!(fetched["type"], KIND, "{fetched}");
+    assert_eq!(
+        fetched["data"],
+        json!({"signature": "c2ln", "deep": {"list": [1, "two", null, true]}})
+    );
+
     let fetched = node.handle.pull_referrer(peer, record, wanted).await.unwrap();
     assert_eq!(fetched.kind, KIND);
     assert_eq!(
         fetched.data,
         read_struct(br#"{"text":"hello","n":[1,null]}"#).unwrap()
     );
-    matrix.holds(pair, "referrers", "both ways");
+    matrix.holds(pair, "PullReferrer", "both ways");
+}
+
+/// One malformed input on each protocol, over this very transport; another one for each combination. Afterwards both
+/// sides are served as before.
+async fn malformed(pair: Pair, node: &Node, go: &GoPeer, matrix: &Matrix) {
+    let turn = PAIRS.iter().position(|other| other.name == pair.name).unwrap();
+    let inputs = interop_hostile::malformed();
+    let number = inputs.len();
+    for (protocol, cases) in inputs {
+        let (case, data) = &cases[turn % cases.len()];
+        let raw = Raw {
+            protocol: (!protocol.is_empty()).then_some(protocol),
+            data,
+            half_close: turn % 2 == 1,
+            quiet: Some(Duration::from_millis(100)),
+            ..Raw::default()
+        };
+        go.raw(&node.id(), raw)
+            .await
+            .unwrap_or_else(|problem| panic!("{}: {case} on {protocol}: {problem}", pair.name));
+    }
+    let cid = node.shelf.put(br#"{"name":"after"}"#, &[]);
+    let asked = json!({"peer": node.id(), "cid": cid.to_string()});
+    assert_eq!(go.must("pull", asked).await["matches"], true, "{}", pair.name);
+    let theirs = go.serve_record(&json!({"name": "after"}), &json!({})).await;
+    let peer: PeerId = go.id().parse().unwrap();
+    node.handle
+        .pull(peer, RecordCid::parse(&theirs).unwrap())
+        .await
+        .unwrap();
+    let left = go
+        .events()
+        .iter()
+        .any(|event| event["event"] == "peer_disconnected");
+    assert!(!left, "{}: the connection did not last", pair.name);
+    matrix.holds(pair, "malformed", format!("{number} protocols, still served"));
 }

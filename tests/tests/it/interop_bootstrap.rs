@@ -13,26 +13,28 @@ use dirnode_tests::repository;
 use dirnode_tests::wait::eventually;
 use serde_json::{Value as Json, json};
 
+use crate::interop_node::Node;
+
 const SOON: Duration = Duration::from_secs(60);
 
 /// A running `dirnode-bootstrap`.
 struct Bootstrap {
     child: Child,
     lines: Arc<Mutex<Vec<Json>>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Bootstrap {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
+        Self::start_in(tempfile::tempdir().unwrap(), &listen)
+    }
+
+    /// Its key is kept in the folder.
+    fn start_in(folder: tempfile::TempDir, listen: &[&str]) -> Self {
         let mut child = Command::new(bootstrap_binary())
-            .args([
-                "run",
-                "--listen",
-                "/ip4/127.0.0.1/tcp/0",
-                "--listen",
-                "/ip4/127.0.0.1/udp/0/quic-v1",
-            ])
+            .arg("run")
+            .args(listen.iter().flat_map(|address| ["--listen", address]))
             .args([
                 "--metrics-address",
                 "127.0.0.1:0",
@@ -55,11 +57,15 @@ impl Bootstrap {
                 }
             }
         });
-        Self {
-            child,
-            lines,
-            _folder: folder,
-        }
+        Self { child, lines, folder }
+    }
+
+    /// Ends it without a word of warning; what it kept is there for the next one.
+    fn killed(self) -> tempfile::TempDir {
+        let mut this = self;
+        this.child.kill().unwrap();
+        this.child.wait().unwrap();
+        std::mem::replace(&mut this.folder, tempfile::tempdir().unwrap())
     }
 
     /// Its full address over `transport`.
@@ -179,6 +185,57 @@ async fn interop_the_bootstrap_node_passes_on_nothing_malformed() {
 fn base64_of(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Killed, not stopped: nobody is told. Those who are joined stay together, and soon after it is back others join through it.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_its_end_and_return_new_nodes_join_through_the_bootstrap_node_within_ten_seconds() {
+    let bootstrap = Bootstrap::start();
+    let address = bootstrap.address("/tcp/").await;
+    let member = || {
+        let mut config = Node::config();
+        config.bootstrap = vec![address.parse().unwrap()];
+        Node::start(config)
+    };
+    let middle = address.rsplit('/').next().unwrap().to_owned();
+    let (one, two) = (member(), member());
+    one.peer(&two.id(), |view| view.in_table.then_some(())).await;
+    two.peer(&one.id(), |view| view.in_table.then_some(())).await;
+
+    let folder = bootstrap.killed();
+    eventually(SOON, || async {
+        let peers = one.handle.peers().await.map_err(|error| error.to_string())?;
+        let gone = !peers.iter().any(|view| view.peer.to_string() == middle);
+        gone.then_some(()).ok_or_else(|| "still connected".to_owned())
+    })
+    .await;
+    one.handle.ping(two.handle.id()).await.unwrap();
+    let orphan = member();
+
+    let listen = address.split("/p2p/").next().unwrap().to_owned();
+    let again = Bootstrap::start_in(folder, &[&listen]);
+    assert_eq!(
+        again.address("/tcp/").await,
+        address,
+        "the same key on the same port"
+    );
+    let joined = |node: &Node| {
+        let handle = node.handle.clone();
+        async move {
+            let status = handle.status().await.map_err(|error| error.to_string())?;
+            (status.bootstrapped && status.table > 0)
+                .then_some(())
+                .ok_or_else(|| format!("{status:?}"))
+        }
+    };
+    let late = member();
+    eventually(Duration::from_secs(10), || joined(&late)).await;
+    // Who came while it was away, and who had lost it, find it again too, and through it one another.
+    eventually(SOON, || joined(&orphan)).await;
+    for node in [&one, &two, &orphan] {
+        late.peer(&node.id(), |view| view.in_table.then_some(())).await;
+    }
+    println!("bootstrap node: killed and back, new nodes join within ten seconds");
 }
 
 #[test]

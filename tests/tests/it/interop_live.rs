@@ -2,9 +2,10 @@
 //! otherwise here. A Go peer with the sender's key writes each input to a node of ours, and what comes back is compared.
 //! `vectors/p2p/README.md` tells the fields.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use dirnode_network::Config;
+use dirnode_network::{Config, Library};
 use dirnode_tests::go_peer::{GoPeer, Options, Raw, RawAnswer};
 use dirnode_tests::p2p::{bytes, text};
 use dirnode_tests::vectors::cases;
@@ -137,6 +138,12 @@ const DIFFERENT: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "rpc",
+        "pull-referrer-nil-referrer",
+        "InvalidArgument",
+        "the reference dies of this request",
+    ),
+    (
+        "rpc",
         "lookup-half-close",
         "ok",
         "a half-close takes nothing away; the answer is the true one",
@@ -189,20 +196,31 @@ fn key_file(name: &str) -> Option<Vec<u8>> {
 }
 
 /// A node with the key of the receiver (`init-1`) and a Go peer with that of the sender (`init-4`). `None` where there are
-/// no vectors or no Go.
-pub async fn strangers(options: Options, config: Config) -> Option<(Node, GoPeer, tempfile::TempDir)> {
+/// no vectors or no Go. The node answers out of `library`, if one is given, or out of its own empty shelf.
+pub async fn strangers(
+    options: Options,
+    config: Config,
+    library: Option<Arc<dyn Library>>,
+) -> Option<(Node, GoPeer, tempfile::TempDir)> {
     let (ours, theirs) = (key_file("init-1")?, key_file("init-4")?);
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key.pem");
     std::fs::write(&key, theirs).unwrap();
     let go = GoPeer::start(options.key(&key)).await?;
     let key = dirnode_identity::from_bytes(&ours).unwrap();
-    Some((Node::start_as(&key, config), go, folder))
+    let node = match library {
+        Some(library) => Node::start_serving(&key, config, Arc::default(), library),
+        None => Node::start_as(&key, config),
+    };
+    Some((node, go, folder))
 }
 
 /// The two, connected and known to one another.
-pub async fn pair(options: Options) -> Option<(Node, GoPeer, tempfile::TempDir)> {
-    let (node, go, folder) = strangers(options, Node::config()).await?;
+pub async fn pair(
+    options: Options,
+    library: Option<Arc<dyn Library>>,
+) -> Option<(Node, GoPeer, tempfile::TempDir)> {
+    let (node, go, folder) = strangers(options, Node::config(), library).await?;
     if !go.speaks_gossip() {
         // A peer without any of these names would be taken for one that cannot gossip at all.
         for name in ["/meshsub/1.3.0", "/meshsub/1.1.0"] {

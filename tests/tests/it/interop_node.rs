@@ -159,9 +159,19 @@ impl Node {
     /// Starts a node with this key.
     pub fn start_as(key: &dirnode_network::Keypair, config: Config) -> Self {
         let shelf = Arc::new(Shelf::default());
+        let library = Arc::clone(&shelf) as Arc<dyn Library>;
+        Self::start_serving(key, config, shelf, library)
+    }
+
+    /// Starts a node that answers out of `library`, which need not be the shelf.
+    pub fn start_serving(
+        key: &dirnode_network::Keypair,
+        config: Config,
+        shelf: Arc<Shelf>,
+        library: Arc<dyn Library>,
+    ) -> Self {
         let mut registry = Registry::default();
         let runtime = Runtime::system();
-        let library = Arc::clone(&shelf) as Arc<dyn Library>;
         let mut network = Network::start(config, key, Some(library), &mut registry, runtime.clone()).unwrap();
         (runtime.spawn)("network", network.task);
         let events = Arc::new(Mutex::new(Vec::new()));

@@ -21,7 +21,7 @@ async fn vectors_p2p_live_negotiation() {
     let Some(list) = cases("p2p/negotiation.jsonl") else {
         return;
     };
-    let Some((node, go, _folder)) = pair(Options::new().no_gossip()).await else {
+    let Some((node, go, _folder)) = pair(Options::new().no_gossip(), None).await else {
         return;
     };
     let mut tally = Tally::default();
@@ -109,7 +109,7 @@ async fn vectors_p2p_live_dht_requests() {
     let Some(list) = cases("p2p/dht.jsonl") else {
         return;
     };
-    let Some((node, go, _folder)) = pair(Options::new()).await else {
+    let Some((node, go, _folder)) = pair(Options::new(), None).await else {
         return;
     };
     let mut tally = Tally::default();
@@ -178,7 +178,7 @@ async fn vectors_p2p_live_gossip_receiver() {
         return;
     };
     // The frames are written by hand, so the peer's own router is left out.
-    let Some((node, go, _folder)) = pair(Options::new().no_gossip()).await else {
+    let Some((node, go, _folder)) = pair(Options::new().no_gossip(), None).await else {
         return;
     };
     let address = node.address("tcp").await;
@@ -250,7 +250,7 @@ async fn vectors_p2p_live_identify() {
     let mut config = Node::config();
     config.directory_api_address = Some("127.0.0.1:38881".to_owned());
     config.directory_oci_address = Some("ghcr.io/org/repo with space".to_owned());
-    let Some((node, go, _folder)) = strangers(Options::new(), config).await else {
+    let Some((node, go, _folder)) = strangers(Options::new(), config, None).await else {
         return;
     };
     node.address("quic-v1").await;

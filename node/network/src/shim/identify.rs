@@ -7,11 +7,11 @@
 use bytes::Bytes;
 
 use super::endpoints::{MAX_ENDPOINTS_PER_PEER, is_endpoint};
-use super::fields::{Field, Value, fields, put_bytes};
+use crate::wire::protobuf::{Field, Fields, Value, put_bytes};
 use super::names::Renames;
 
-const ADDRESS: u8 = 2;
-const PROTOCOL: u8 = 3;
+const ADDRESS: u32 = 2;
+const PROTOCOL: u32 = 3;
 
 /// Readers of this family refuse more.
 pub(super) const MAX_FRAME_BYTES: usize = 4096;
@@ -65,7 +65,7 @@ where
     'a: 'n,
 {
     let mut rewritten = Vec::with_capacity(message.len().saturating_add(16));
-    for field in fields(message) {
+    for field in Fields::of(message) {
         let field = field.ok()?;
         match (name(field), field.value) {
             (Some(renamed), Value::Bytes(before)) if renamed != before => {

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::endpoints::{MAX_ENDPOINTS_PER_MESSAGE, MAX_ENDPOINTS_PER_PEER, is_endpoint};
-use super::fields::{Field, Value, fields, put_bytes};
+use crate::wire::protobuf::{Field, Fields, Value, put_bytes};
 
-const PROVIDERS: u8 = 9;
-const PEER_ID: u64 = 1;
-const PEER_ADDRESS: u8 = 2;
+const PROVIDERS: u32 = 9;
+const PEER_ID: u32 = 1;
+const PEER_ADDRESS: u32 = 2;
 
 /// Longest message that is looked into. Twenty providers with five addresses each stay far below.
 pub(super) const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -29,7 +29,7 @@ pub(super) enum Kind {
 /// What a message is, if it is of interest. As in any protobuf, the last of several counts.
 pub(super) fn kind(message: &[u8]) -> Option<Kind> {
     let mut kind = None;
-    for field in fields(message) {
+    for field in Fields::of(message) {
         let field = field.ok()?;
         if let (1, Value::Varint(value)) = (field.number, field.value) {
             kind = match value {
@@ -47,12 +47,12 @@ pub(super) fn kind(message: &[u8]) -> Option<Kind> {
 /// Entries without a valid peer id are passed over, as any reader does.
 pub(super) fn endpoints(message: &[u8]) -> Vec<(PeerId, &[u8])> {
     let mut found = Vec::new();
-    for field in fields(message).map_while(Result::ok) {
+    for field in Fields::of(message).map_while(Result::ok) {
         let Some(entry) = provider_entry(field) else {
             continue;
         };
         let Some(peer) = peer_of(entry) else { continue };
-        let addresses = fields(entry).map_while(Result::ok).filter_map(address_of);
+        let addresses = Fields::of(entry).map_while(Result::ok).filter_map(address_of);
         for address in addresses
             .filter(|raw| is_endpoint(raw))
             .take(MAX_ENDPOINTS_PER_PEER)
@@ -72,7 +72,7 @@ pub(super) fn endpoints(message: &[u8]) -> Vec<(PeerId, &[u8])> {
 pub(super) fn append(message: &[u8], of: impl Fn(&PeerId) -> Vec<Bytes>) -> Option<Result<Vec<u8>, ()>> {
     let mut rewritten = Vec::with_capacity(message.len().saturating_add(128));
     let mut changed = false;
-    for field in fields(message) {
+    for field in Fields::of(message) {
         let field = field.ok()?;
         let Some((entry, mut wanted)) =
             provider_entry(field).and_then(|entry| Some((entry, of(&peer_of(entry)?))))
@@ -83,7 +83,7 @@ pub(super) fn append(message: &[u8], of: impl Fn(&PeerId) -> Vec<Bytes>) -> Opti
         wanted.truncate(MAX_ENDPOINTS_PER_PEER);
         wanted.retain(|endpoint| {
             is_endpoint(endpoint)
-                && !fields(entry)
+                && !Fields::of(entry)
                     .map_while(Result::ok)
                     .filter_map(address_of)
                     .any(|known| known == endpoint.as_ref())
@@ -124,7 +124,7 @@ fn provider_entry<'a>(field: Field<'a>) -> Option<&'a [u8]> {
 /// The peer of an entry; none if the entry does not parse to its end.
 fn peer_of(entry: &[u8]) -> Option<PeerId> {
     let mut peer = None;
-    for field in fields(entry) {
+    for field in Fields::of(entry) {
         let field = field.ok()?;
         if let (PEER_ID, Value::Bytes(id)) = (field.number, field.value) {
             peer = PeerId::from_bytes(id).ok();

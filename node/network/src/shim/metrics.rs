@@ -29,6 +29,8 @@ pub struct ShimMetrics {
     pub messages_unparsed: Counter,
     /// Frames with a wrong or too large prefix; their stream was handed on as it is.
     pub frames_refused: Counter,
+    /// Streams of peers that ended before a protocol was agreed on.
+    pub negotiations_failed: Counter,
     /// What peers did wrong on the streams they opened.
     offences: Family<OffenceLabels, Counter>,
 }
@@ -76,6 +78,11 @@ impl ShimMetrics {
             "messages_unparsed",
             "Identify messages that did not parse",
             &self.messages_unparsed,
+        );
+        add(
+            "negotiations_failed",
+            "Streams of peers that ended before a protocol was agreed on",
+            &self.negotiations_failed,
         );
         add(
             "frames_refused",

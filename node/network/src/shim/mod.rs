@@ -27,7 +27,6 @@
 //! ```
 
 mod endpoints;
-mod fields;
 mod frame;
 mod identify;
 mod kad;

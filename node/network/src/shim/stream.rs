@@ -26,8 +26,9 @@ use super::frame::{Collector, Step, put_frame};
 use super::names::KAD_INSIDE;
 use super::negotiation::{Negotiation, Outcome, Role};
 use super::watch::{MAX_KAD_REQUEST_BYTES, Offence, Watch, Watched};
-use super::{Connection, fields, identify, kad};
+use super::{Connection, identify, kad};
 use crate::config::MAX_GOSSIP_FRAME;
+use crate::wire::protobuf::{Field, Fields, Value};
 
 const IDENTIFY: &str = "/ipfs/id/1.0.0";
 pub(super) const IDENTIFY_PUSH: &str = "/ipfs/id/push/1.0.0";
@@ -350,18 +351,26 @@ impl State {
     }
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        if self.read.mode == Mode::Negotiate && self.negotiation.role() == Role::Listener {
+            self.connection.shared.metrics.negotiations_failed.inc();
+        }
+    }
+}
+
 /// Whether a message is made of fields, and for gossip the messages and control parts inside it as well.
 fn well_formed(tap: Tap, message: &[u8]) -> bool {
-    fields::fields(message).all(|field| match (tap, field) {
+    Fields::of(message).all(|field| match (tap, field) {
         (_, Err(_)) => false,
         (
             Tap::Gossip,
-            Ok(fields::Field {
+            Ok(Field {
                 number: 1..=3, value, ..
             }),
         ) => match value {
-            fields::Value::Bytes(part) => fields::fields(part).all(|inner| inner.is_ok()),
-            fields::Value::Varint(_) | fields::Value::Fixed => false,
+            Value::Bytes(part) => Fields::of(part).all(|inner| inner.is_ok()),
+            _ => false,
         },
         (_, Ok(_)) => true,
     })
@@ -462,6 +471,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for ShimStream<S> {
                             state.connection.shared.metrics.frames_refused.inc();
                             state.refused()?;
                             if state.read.mode == Mode::Negotiate {
+                                if state.negotiation.role() == Role::Listener {
+                                    state.connection.shared.metrics.negotiations_failed.inc();
+                                }
                                 // The conversation is broken; what we would rename is no longer known.
                                 state.write.switch(Mode::Plain);
                             }

@@ -241,4 +241,20 @@ mod tests {
             let _ = frame(&bytes, 64);
         }
     }
+
+    #[test]
+    fn faults_end_the_walk() {
+        for message in [
+            &[0x12, 0x05, 1][..],
+            &[0x80],
+            &[0x0b],
+            &[0x19, 1],
+            &[0x02, 0x00],
+            &[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+            &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02],
+        ] {
+            let seen: Vec<_> = Fields::of(message).collect();
+            assert!(matches!(seen.last(), Some(Err(_))), "{message:?}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use dirnode_network::{
 };
 use dirnode_record::{RecordCid, Referrer};
 use futures_util::future::BoxFuture;
+use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -23,6 +24,7 @@ pub struct Node {
     pub events: mpsc::Receiver<NetworkEvent>,
     pub addr: Multiaddr,
     pub task: JoinHandle<()>,
+    registry: Registry,
 }
 
 /// Which way a node listens.
@@ -51,7 +53,7 @@ impl Node {
 
     pub async fn start_with(config: Config, library: Option<Arc<dyn Library>>) -> Self {
         let keypair = Keypair::generate_ed25519();
-        let mut registry = prometheus_client::registry::Registry::default();
+        let mut registry = Registry::default();
         let network = Network::start(config, &keypair, library, &mut registry, Runtime::system()).unwrap();
         let Network {
             handle,
@@ -72,7 +74,22 @@ impl Node {
             events,
             addr,
             task,
+            registry,
         }
+    }
+
+    /// A figure as it would be scraped; zero while its series is not there.
+    pub fn figure(&self, series: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+            .map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until a figure has grown to `least`.
+    pub async fn counted(&self, series: &str, least: u64) {
+        eventually(series, || async { (self.figure(series) >= least).then_some(()) }).await;
     }
 
     pub fn id(&self) -> PeerId {

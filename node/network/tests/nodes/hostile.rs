@@ -1,40 +1,19 @@
 //! Peers that write what they should not: it costs them their stream, and nobody else anything.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use dirnode_network::wire::kad::Message;
 use dirnode_network::wire::rpc::{Call, ClientError, Code, encode_call, read_reply};
-use dirnode_network::{Config, Limits, Multiaddr, NetworkEvent, PeerId};
+use dirnode_network::{Config, Multiaddr, NetworkEvent, PeerId};
 use dirnode_record::RecordCid;
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::common::{Node, Shelf, Way, config, eventually, wait};
+use super::common::{Node, Way, config, eventually, wait};
 use super::raw::{RawPeer, Security};
-
-const RPC: &str = "/dir/rpc/1.0.0";
-const KAD: &str = "/dir/kad/1.0.0";
+use super::victim::{KAD, RPC, limits, victim};
 
 async fn node() -> (Node, RecordCid) {
-    let bytes = b"{\"name\":\"agent\"}".to_vec();
-    let cid = RecordCid::of(&bytes);
-    let shelf = Shelf {
-        records: [(cid, bytes)].into(),
-        ..Shelf::default()
-    };
-    let node = Node::start_with(
-        Config {
-            limits: Limits {
-                read_timeout: Duration::from_millis(300),
-                served_per_peer: 4,
-                ..Limits::default()
-            },
-            ..config(Way::Tcp, &[])
-        },
-        Some(Arc::new(shelf)),
-    )
-    .await;
-    (node, cid)
+    victim(limits()).await
 }
 
 /// Writes bytes and reads until the end.

@@ -12,9 +12,12 @@
 mod common;
 mod connecting;
 mod dht;
+mod floods;
+mod frames;
 mod hostile;
 mod labels;
 mod raw;
 mod reach;
 mod rpc;
 mod stopping;
+mod victim;

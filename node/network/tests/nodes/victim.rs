@@ -1,0 +1,97 @@
+//! The node that hostile peers are set on, and the honest peer that must notice nothing of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dirnode_network::{Config, Limits};
+use dirnode_record::RecordCid;
+use tokio_util::sync::CancellationToken;
+
+use super::common::{Node, Shelf, Way, config, wait};
+
+pub const RPC: &str = "/dir/rpc/1.0.0";
+pub const CATCH_UP: &str = "/dirnode/catchup/1";
+pub const KAD: &str = "/dir/kad/1.0.0";
+pub const GOSSIP: &str = "/meshsub/1.1.0";
+pub const PUSH: &str = "/ipfs/id/push/1.0.0";
+
+/// Short deadlines, so that a test sees them pass.
+pub fn limits() -> Limits {
+    Limits {
+        read_timeout: Duration::from_millis(300),
+        served_per_peer: 4,
+        ..Limits::default()
+    }
+}
+
+/// A node with one record.
+pub async fn victim(limits: Limits) -> (Node, RecordCid) {
+    victim_with(Config {
+        limits,
+        ..config(Way::Tcp, &[])
+    })
+    .await
+}
+
+pub async fn victim_with(config: Config) -> (Node, RecordCid) {
+    let bytes = b"{\"name\":\"agent\"}".to_vec();
+    let cid = RecordCid::of(&bytes);
+    let shelf = Shelf {
+        records: [(cid, bytes)].into(),
+        ..Shelf::default()
+    };
+    (Node::start_with(config, Some(Arc::new(shelf))).await, cid)
+}
+
+/// How much an attack does: the default suits a debug build, the variable asks for more.
+pub fn scale(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+/// A peer that pulls the record again and again, and looks a key up, until it is told to stop.
+pub struct Honest {
+    pub node: Node,
+    stop: CancellationToken,
+    work: tokio::task::JoinHandle<usize>,
+}
+
+impl Honest {
+    pub async fn beside(victim: &Node, cid: RecordCid) -> Self {
+        let node = Node::start(config(Way::Tcp, &[])).await;
+        node.handle.connect(victim.addr.clone()).await.unwrap();
+        let (handle, at, stop) = (node.handle.clone(), victim.id(), CancellationToken::new());
+        let stopped = stop.clone();
+        let work = tokio::spawn(async move {
+            let mut served = 0;
+            loop {
+                wait("the honest peer's pull", handle.pull(at, cid))
+                    .await
+                    .unwrap();
+                wait(
+                    "the honest peer's lookup",
+                    handle.closest(cid.multihash().to_vec()),
+                )
+                .await
+                .unwrap();
+                served += 1;
+                if stopped.is_cancelled() {
+                    return served;
+                }
+            }
+        });
+        Self { node, stop, work }
+    }
+
+    /// Every question was answered, and the connection is still the first one.
+    pub async fn was_served(self) {
+        self.stop.cancel();
+        let served = wait("the honest peer", self.work).await.unwrap();
+        assert!(served > 0);
+        assert_eq!(
+            self.node
+                .figure("dirnode_network_connections{direction=\"outbound\",transport=\"tcp\"}"),
+            1
+        );
+        assert_eq!(self.node.figure("dirnode_network_dials_total{result=\"ok\"}"), 1);
+    }
+}
