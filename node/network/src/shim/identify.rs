@@ -7,8 +7,8 @@
 use bytes::Bytes;
 
 use super::endpoints::{MAX_ENDPOINTS_PER_PEER, is_endpoint};
-use crate::wire::protobuf::{Field, Fields, Value, put_bytes};
 use super::names::Renames;
+use crate::wire::protobuf::{Field, Fields, Value, put_bytes};
 
 const ADDRESS: u32 = 2;
 const PROTOCOL: u32 = 3;

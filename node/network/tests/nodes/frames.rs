@@ -1,10 +1,10 @@
 //! Single streams gone wrong, on each protocol: malformed, too large, begun and never ended. Each costs its stream, is
 //! counted under its name, and an honest peer beside it notices nothing.
 
+use std::any::Any;
 use std::time::Duration;
 
-use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
-use libp2p::swarm::Stream;
+use futures_util::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::common::{Node, eventually, wait};
 use super::raw::{BarePeer, RawPeer, Security};
@@ -19,20 +19,46 @@ fn served(method: &str, result: &str) -> String {
     format!("dirnode_network_rpc_calls_total{{method=\"{method}\",side=\"server\",result=\"{result}\"}}")
 }
 
+/// A stream under attack, and the peer that holds it.
+struct Attack {
+    stream: Box<dyn Duplex>,
+    _peer: Box<dyn Any + Send>,
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
 /// A stream of a peer of its own, because a peer loses more than the stream on some protocols.
-async fn begin(node: &Node, protocol: &'static str, bytes: &[u8]) -> (RawPeer, Stream) {
-    let peer = RawPeer::dial(&node.addr, Security::Tls).await;
-    let mut stream = peer.open(node.id(), protocol).await;
+async fn begin(node: &Node, protocol: &'static str, bytes: &[u8]) -> Attack {
+    let mut attack = if [KAD, PUSH].contains(&protocol) {
+        let peer = BarePeer::dial(&node.addr).await.unwrap();
+        let name = if protocol == KAD {
+            "dir/kad/1.0.0"
+        } else {
+            protocol
+        };
+        Attack {
+            stream: Box::new(peer.open_on(name).await),
+            _peer: Box::new(peer),
+        }
+    } else {
+        let peer = RawPeer::dial(&node.addr, Security::Tls).await;
+        Attack {
+            stream: Box::new(peer.open(node.id(), protocol).await),
+            _peer: Box::new(peer),
+        }
+    };
     // The node may reset the stream while we still write.
-    let _ = stream.write_all(bytes).await;
-    let _ = stream.flush().await;
-    (peer, stream)
+    let _ = attack.stream.write_all(bytes).await;
+    let _ = attack.stream.flush().await;
+    attack
 }
 
 /// Waits for the end of the stream, orderly or not.
-async fn ends(mut stream: Stream, what: &str) {
+async fn ends(mut attack: Attack, what: &str) {
     let mut answer = Vec::new();
-    let _ = wait(what, stream.read_to_end(&mut answer)).await;
+    let _ = wait(what, attack.stream.read_to_end(&mut answer)).await;
 }
 
 fn framed(length: &[u8], body: usize) -> Vec<u8> {
@@ -78,8 +104,8 @@ async fn frames_that_are_malformed_or_too_large_end_their_stream_and_are_counted
         (CATCH_UP, vec![0x81, 0x80, 0x10], served("CatchUp", "unreadable")),
     ] {
         let before = node.figure(&counted);
-        let (_peer, stream) = begin(&node, protocol, &bytes).await;
-        ends(stream, protocol).await;
+        let attack = begin(&node, protocol, &bytes).await;
+        ends(attack, protocol).await;
         node.counted(&counted, before + 1).await;
     }
     honest.was_served().await;
@@ -101,20 +127,20 @@ async fn messages_that_are_begun_and_never_ended_lose_their_stream() {
         (CATCH_UP, b"\x80", served("CatchUp", "silent")),
     ] {
         let before = node.figure(&counted);
-        let (_peer, stream) = begin(&node, protocol, bytes).await;
-        ends(stream, protocol).await;
+        let attack = begin(&node, protocol, bytes).await;
+        ends(attack, protocol).await;
         node.counted(&counted, before + 1).await;
     }
     for (protocol, counted) in [(KAD, offence("kad", "slow")), (GOSSIP, offence("gossip", "slow"))] {
         let before = node.figure(&counted);
-        let (_peer, mut stream) = begin(&node, protocol, &[0xff, 0x01]).await;
+        let mut attack = begin(&node, protocol, &[0xff, 0x01]).await;
         eventually("the end of a trickle", || {
-            let _ = futures_util::FutureExt::now_or_never(stream.write_all(&[0x0a]));
-            let _ = futures_util::FutureExt::now_or_never(stream.flush());
+            let _ = futures_util::FutureExt::now_or_never(attack.stream.write_all(&[0x0a]));
+            let _ = futures_util::FutureExt::now_or_never(attack.stream.flush());
             std::future::ready((node.figure(&counted) > before).then_some(()))
         })
         .await;
-        ends(stream, protocol).await;
+        ends(attack, protocol).await;
     }
     honest.was_served().await;
 }
@@ -124,8 +150,8 @@ async fn messages_that_are_begun_and_never_ended_lose_their_stream() {
 async fn a_gossip_stream_may_stay_silent_and_a_whole_message_ends_the_watch() {
     let (node, _) = victim(limits()).await;
     // A whole message without content, then silence longer than any deadline of the victim.
-    let (_peer, mut stream) = begin(&node, GOSSIP, &[0x00]).await;
-    let read = tokio::time::timeout(Duration::from_millis(900), stream.read(&mut [0; 1])).await;
+    let mut attack = begin(&node, GOSSIP, &[0x00]).await;
+    let read = tokio::time::timeout(Duration::from_millis(900), attack.stream.read(&mut [0; 1])).await;
     assert!(read.is_err(), "the stream goes on: {read:?}");
     assert_eq!(node.figure(&offence("gossip", "slow")), 0);
 }

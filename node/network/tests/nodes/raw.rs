@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dirnode_network::shim::{OwnEndpoints, Renames, Shim, ShimConfig};
 use dirnode_network::{Keypair, Multiaddr, PeerId};
-use futures_util::{AsyncWriteExt as _, StreamExt as _};
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::core::Endpoint;
 use libp2p::core::muxing::{StreamMuxer as _, StreamMuxerBox, SubstreamBox};
 use libp2p::core::transport::{Boxed, DialOpts, PortUse};
@@ -218,5 +218,21 @@ impl BarePeer {
         let (reply, answer) = oneshot::channel();
         self.wanted.send(reply).await.ok()?;
         wait("a bare stream", answer).await.ok()
+    }
+
+    /// A fresh stream on which a protocol is agreed on by hand, under its wire name; nothing of ours stands between the
+    /// test and the wire then, which would hold half a message back.
+    pub async fn open_on(&self, protocol: &str) -> SubstreamBox {
+        let mut stream = self.open().await.unwrap();
+        let mut words = b"\x13/multistream/1.0.0\n".to_vec();
+        words.push(u8::try_from(protocol.len() + 1).unwrap());
+        words.extend_from_slice(protocol.as_bytes());
+        words.push(b'\n');
+        stream.write_all(&words).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut echo = vec![0; words.len()];
+        wait("the agreement", stream.read_exact(&mut echo)).await.unwrap();
+        assert_eq!(echo, words);
+        stream
     }
 }

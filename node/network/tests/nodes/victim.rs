@@ -7,7 +7,7 @@ use dirnode_network::{Config, Limits};
 use dirnode_record::RecordCid;
 use tokio_util::sync::CancellationToken;
 
-use super::common::{Node, Shelf, Way, config, wait};
+use super::common::{Node, Shelf, Way, config, eventually, wait};
 
 pub const RPC: &str = "/dir/rpc/1.0.0";
 pub const CATCH_UP: &str = "/dirnode/catchup/1";
@@ -59,6 +59,10 @@ impl Honest {
     pub async fn beside(victim: &Node, cid: RecordCid) -> Self {
         let node = Node::start(config(Way::Tcp, &[])).await;
         node.handle.connect(victim.addr.clone()).await.unwrap();
+        eventually("the honest peer's table", || async {
+            (node.handle.status().await.unwrap().table == 1).then_some(())
+        })
+        .await;
         let (handle, at, stop) = (node.handle.clone(), victim.id(), CancellationToken::new());
         let stopped = stop.clone();
         let work = tokio::spawn(async move {
