@@ -34,7 +34,7 @@ impl Bootstrap {
     fn start_in(folder: tempfile::TempDir, listen: &[&str]) -> Self {
         let mut child = Command::new(bootstrap_binary())
             .arg("run")
-            .args(listen.iter().flat_map(|address| ["--listen", address]))
+            .args(listen.iter().flat_map(|address| ["--listen", *address]))
             .args([
                 "--metrics-address",
                 "127.0.0.1:0",
