@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dirnode_network::NetworkEvent;
 use dirnode_tests::go_peer::{End, Options, Raw};
-use dirnode_tests::p2p::{text, unhex};
+use dirnode_tests::p2p::{bytes, text, unhex};
 use dirnode_tests::vectors::cases;
 use dirnode_tests::wait::{eventually, within};
 use prost::Message as _;
@@ -189,7 +189,7 @@ async fn vectors_p2p_live_gossip_receiver() {
         // A receiver counts streams of one connection and gives up on peers that open many; each case has its own.
         go.disconnect(&node.id()).await;
         eventually(SOON, || async { go.connect(&address).await }).await;
-        let frame = unhex(text(case, "frame_hex"));
+        let frame = bytes(case, "frame").expect("a frame");
         let raw = Raw {
             protocol: Some("/meshsub/1.3.0"),
             data: &frame,

@@ -2,13 +2,12 @@
 //! counted under its name, and an honest peer beside it notices nothing.
 
 use std::any::Any;
-use std::time::Duration;
 
 use futures_util::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::common::{Node, eventually, wait};
 use super::raw::{BarePeer, RawPeer, Security};
-use super::victim::{CATCH_UP, GOSSIP, Honest, KAD, PUSH, RPC, limits, victim};
+use super::victim::{CATCH_UP, GOSSIP, Honest, KAD, PUSH, READ_TIMEOUT, RPC, limits, victim};
 
 /// The figure of an offence on a stream that the shim watches.
 fn offence(protocol: &str, reason: &str) -> String {
@@ -91,7 +90,7 @@ async fn frames_that_are_malformed_or_too_large_end_their_stream_and_are_counted
         ),
         (
             PUSH,
-            framed(&[0xff, 0x7f], 100),
+            framed(&[0xff, 0xff, 0x03], 100),
             offence("identify_push", "oversize"),
         ),
         (RPC, vec![0xc1; 8], served("unknown", "refused")),
@@ -151,7 +150,7 @@ async fn a_gossip_stream_may_stay_silent_and_a_whole_message_ends_the_watch() {
     let (node, _) = victim(limits()).await;
     // A whole message without content, then silence longer than any deadline of the victim.
     let mut attack = begin(&node, GOSSIP, &[0x00]).await;
-    let read = tokio::time::timeout(Duration::from_millis(900), attack.stream.read(&mut [0; 1])).await;
+    let read = tokio::time::timeout(READ_TIMEOUT * 2, attack.stream.read(&mut [0; 1])).await;
     assert!(read.is_err(), "the stream goes on: {read:?}");
     assert_eq!(node.figure(&offence("gossip", "slow")), 0);
 }
