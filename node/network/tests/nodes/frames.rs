@@ -161,6 +161,8 @@ async fn answers_to_identify_that_cannot_be_read_cost_nothing_else() {
     let honest = Honest::beside(&node, cid).await;
     let mut huge = vec![0xff, 0x7f];
     huge.extend(vec![0x0a; 16_383]);
+    // They stay until everything is counted.
+    let mut peers = Vec::new();
     for answer in [
         vec![0x05, 0x0a, 0x7f, 0, 0, 0],
         vec![0xff; 9],
@@ -183,6 +185,7 @@ async fn answers_to_identify_that_cannot_be_read_cost_nothing_else() {
         let views = node.handle.peers().await.unwrap();
         let view = views.iter().find(|view| view.peer == peer.id).unwrap();
         assert!(!view.in_table && view.protocols.is_empty(), "{view:?}");
+        peers.push(peer);
     }
     let unparsed = "dirnode_network_shim_messages_unparsed_total";
     let refused = "dirnode_network_shim_frames_refused_total";
