@@ -1,8 +1,9 @@
 //! Who comes late, or comes back, knows what the others know within seconds; who tells too much, or nonsense, is left
 //! aside. And many nodes find everything that all of them publish.
 //!
-//! `DIRNODE_MANY_NODES` (4) and `DIRNODE_MANY_RECORDS` (40 in all) make the last one larger: with 10 and 200 it is what
-//! the project promises.
+//! `DIRNODE_MANY_NODES` (4) and `DIRNODE_MANY_RECORDS` (40 in all) make the last one larger. With 10 and 200 it is what
+//! the project promises, and it does not hold yet where everything is published at once by nodes that have just started,
+//! unoptimised on two busy cores: after 90 s a few records were missing on one node. Such rows come with a later exchange.
 
 use std::collections::BTreeSet;
 use std::path::Path;
