@@ -9,6 +9,7 @@ use dirnode_record::read_struct;
 use dirnode_tests::grpc::{Client, DEADLINE, End, code_name};
 use dirnode_tests::node::Setup;
 use dirnode_tests::scrape;
+use futures_util::StreamExt as _;
 use prost::Message as _;
 use serde_json::json;
 
@@ -238,4 +239,35 @@ async fn calls_beyond_the_rate_limit_are_refused_in_the_networks_words() {
         .await
         .expect("other methods go on");
     node.stop().await;
+}
+
+/// Calls that end before all that was sent is read, thousands of them, on one connection: nobody counts them against it.
+#[tokio::test]
+async fn a_connection_outlives_thousands_of_calls_that_fail() {
+    const CALLS: usize = 1_500;
+    const RESOLVE: &str = "/agntcy.dir.naming.v1.NamingService/Resolve";
+    const PULL_REFERRER: &str = "/agntcy.dir.store.v1.StoreService/PullReferrer";
+    const LOOKUP: &str = "/agntcy.dir.store.v1.StoreService/Lookup";
+    let node = Setup::default().start().await;
+    let missing = "baeareicnurqw7s3yheje5giop7qraev3vr353y2472yndusdl24hgziwze";
+    let reference = json!({"cid": missing});
+    for (path, body) in [
+        (PULL, reference.clone()),
+        (LOOKUP, reference.clone()),
+        (PULL_REFERRER, json!({"record_ref": reference})),
+        (RESOLVE, json!({"name": "example.org/nobody"})),
+    ] {
+        let client = Client::connect(&node.address).await.unwrap();
+        let message = client.encode(path, &body);
+        let mut under_way = futures_util::stream::iter(0..CALLS)
+            .map(|_| client.call(path, vec![message.clone()], End::HalfClose, DEADLINE))
+            .buffer_unordered(6);
+        let mut done = 0;
+        while let Some(outcome) = under_way.next().await {
+            let text = format!("{path}, call {done}: {outcome:?}");
+            assert!(["OK", "NOT_FOUND"].contains(&code_name(outcome.code)), "{text}");
+            done += 1;
+        }
+        assert_eq!(done, CALLS);
+    }
 }

@@ -12,8 +12,8 @@ use dirnode_proto::store::v1::PullReferrerRequest;
 use dirnode_proto::store::v1::store_service_client::StoreServiceClient;
 use dirnode_record::{RecordCid, Referrer, to_canonical};
 use tokio::task::JoinSet;
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Streaming};
 
 use super::ledger::{Held, Ledger, State};
 use crate::process::Node;
@@ -191,7 +191,11 @@ impl Checker {
             while let Some((item, tail)) = rest.split_first() {
                 rest = tail;
                 self.findings.checked += 1;
-                match answers.message().await {
+                let answer = answers.message().await;
+                if rest.is_empty() && answer.is_ok() {
+                    to_the_end(&mut answers).await?;
+                }
+                match answer {
                     Ok(Some(record)) => {
                         if let Err(error) = self.same(item, &record) {
                             self.findings.lost += 1;
@@ -256,16 +260,9 @@ impl Checker {
     async fn is_there(&mut self, item: &Item) -> anyhow::Result<bool> {
         let cid = item.held.cid.to_string();
         let reference = || tokio_stream::once(RecordRef { cid: cid.clone() });
-        let pulled = async { self.store().pull(reference()).await?.into_inner().message().await };
+        let pulled = async { the_one(self.store().pull(reference()).await?.into_inner()).await };
         let pulled = absent_or(pulled.await)?;
-        let looked_up = async {
-            self.store()
-                .lookup(reference())
-                .await?
-                .into_inner()
-                .message()
-                .await
-        };
+        let looked_up = async { the_one(self.store().lookup(reference()).await?.into_inner()).await };
         let looked_up = absent_or(looked_up.await)?.is_some();
         let name = self.generator.name(item.number);
         let request = ResolveRequest { name, version: None };
@@ -290,14 +287,7 @@ impl Checker {
             }
         } else {
             let request = tokio_stream::once(referrers_of(item.held.cid));
-            let left = async {
-                self.store()
-                    .pull_referrer(request)
-                    .await?
-                    .into_inner()
-                    .message()
-                    .await
-            };
+            let left = async { the_one(self.store().pull_referrer(request).await?.into_inner()).await };
             if absent_or(left.await)?.is_some_and(|answer| answer.referrer.is_some()) {
                 self.fault(format!(
                     "record {} ({cid}) is gone and has referrers still",
@@ -411,6 +401,20 @@ fn referrers_of(record: RecordCid) -> PullReferrerRequest {
         referrer_type: None,
         referrer_ref: None,
     }
+}
+
+/// The first answer of a stream, which is read to its end.
+async fn the_one<T>(mut answers: Streaming<T>) -> Result<Option<T>, tonic::Status> {
+    let first = answers.message().await?;
+    to_the_end(&mut answers).await?;
+    Ok(first)
+}
+
+/// Reads what is left of a stream. One that is dropped before its end is reset, and after a thousand resets the HTTP/2
+/// library of this client closes the connection.
+async fn to_the_end<T>(answers: &mut Streaming<T>) -> Result<(), tonic::Status> {
+    while answers.message().await?.is_some() {}
+    Ok(())
 }
 
 /// Not found is an answer here; everything else is a failure.
