@@ -1,12 +1,11 @@
 //! A column: which records have which text. One text per record, or several (authors).
 
 use std::borrow::Cow;
-use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 
 use super::budget::Meter;
-use super::dict::{Dict, Fit, Needs};
+use super::dict::{Bounds, Dict, Fit, Needs};
 use super::posting::{Ids, Postings};
 use super::query::{QueryError, Rules};
 
@@ -104,18 +103,18 @@ impl Column {
         self.records(values, effort, meter)
     }
 
-    /// Records that may fit `rules`, each once and in no order: every one that fits is among them. `None` if there are
-    /// fewer or more texts than `number`.
+    /// Records that may fit `rules`, each once and in no order: every one that fits is among them. `None` if their
+    /// texts are not within `bounds`.
     pub(super) fn candidates(
         &self,
         rules: &Rules,
-        number: &RangeInclusive<u64>,
+        bounds: &Bounds,
         meter: &mut Meter,
     ) -> Result<Option<Vec<u32>>, QueryError> {
         let ([], [pattern]) = (rules.all.as_slice(), rules.any.as_slice()) else {
             return Ok(None);
         };
-        let Some(values) = self.dict.candidates(pattern, number, meter)? else {
+        let Some(values) = self.dict.candidates(pattern, bounds, meter)? else {
             return Ok(None);
         };
         meter.step(values.len() / 8)?;
@@ -127,7 +126,7 @@ impl Column {
                 Ids::Few(ids) => found.extend_from_slice(ids),
                 Ids::Many(_) => return Ok(None),
             }
-            if found.len() as u64 > *number.end() {
+            if found.len() as u64 > bounds.most {
                 return Ok(None);
             }
         }

@@ -4,7 +4,7 @@
 //! when it is needed, for the few whose folded form differs.
 
 use std::borrow::Cow;
-use std::ops::{Bound, RangeInclusive};
+use std::ops::Bound;
 
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
@@ -41,6 +41,16 @@ pub(super) struct Dict {
     order: Option<Vec<Vec<u32>>>,
     /// In a build the order is left for the end of it.
     collecting: bool,
+}
+
+/// When values that may fit a pattern are worth telling.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Fewer are rather looked at.
+    pub(super) few: u64,
+    pub(super) most: u64,
+    /// The rarest gram has no more: putting grams together costs as much as they are common.
+    pub(super) estimate: u64,
 }
 
 /// The values that fit a pattern.
@@ -163,11 +173,11 @@ impl Dict {
         })
     }
 
-    /// The values whose texts may fit, not looked at, when there are so many.
+    /// The values whose texts may fit, not looked at, if they are within `bounds`.
     pub(super) fn candidates(
         &self,
         pattern: &Pattern,
-        number: &RangeInclusive<u64>,
+        bounds: &Bounds,
         meter: &mut Meter,
     ) -> Result<Option<RoaringBitmap>, QueryError> {
         let Some(grams) = &self.grams else {
@@ -179,13 +189,15 @@ impl Dict {
         let narrowed = grams.narrow(pattern);
         if narrowed
             .estimate
-            .is_none_or(|estimate| estimate > number.end().saturating_mul(8))
+            .is_none_or(|estimate| estimate > bounds.estimate)
         {
             return Ok(None);
         }
         meter.step(narrowed.estimate.unwrap_or(0) / 64)?;
         let values = narrowed.values();
-        Ok(number.contains(&values.len()).then_some(values))
+        Ok((bounds.few..=bounds.most)
+            .contains(&values.len())
+            .then_some(values))
     }
 
     /// The values whose texts fit, when at most `look` texts must be looked at for it.

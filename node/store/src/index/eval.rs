@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 
 use super::budget::Meter;
 use super::column::{Column, Effort, Part};
+use super::dict::Bounds;
 use super::query::{Field, Plan, QueryError, RowKind, Rules, Sort, Term};
 use super::ranks::Ranks;
 use super::search::SearchIndex;
@@ -115,7 +116,7 @@ impl SearchIndex {
         }
         if let Some(end) = end
             && !conditions.is_empty()
-            && let Some(mut ids) = self.walk(&conditions, sort, end, meter)?
+            && let Some(mut ids) = self.walk_twice(&mut conditions, sort, end, meter)?
         {
             ids.drain(
                 ..ids
@@ -158,8 +159,7 @@ impl SearchIndex {
             look: self.tuning.look,
             gather: self.tuning.gather,
         };
-        // To look at a few texts at once costs less than to put them off.
-        let number = self.tuning.look.min(64)..=self.tuning.candidates;
+        let bounds = self.bounds(self.tuning.look);
         let mut conditions = Vec::new();
         let mut unsettled = RoaringBitmap::new();
         let terms = plan.include.iter().map(|term| (term, false));
@@ -167,7 +167,7 @@ impl SearchIndex {
             if let Term::Text(field, rules) = term
                 && to_walk
                 && !negate
-                && let Some(candidates) = self.field(*field).candidates(rules, &number, meter)?
+                && let Some(candidates) = self.field(*field).candidates(rules, &bounds, meter)?
             {
                 conditions.push(Condition {
                     term,
@@ -286,6 +286,45 @@ impl SearchIndex {
             Part::Lazy(_) => self.meets(id, condition.term, meter)?,
         };
         Ok(fits != condition.negate)
+    }
+
+    fn bounds(&self, look: u64) -> Bounds {
+        Bounds {
+            // To look at a few texts at once costs less than to put them off.
+            few: self.tuning.look.min(64),
+            most: self.tuning.candidates,
+            estimate: look.saturating_mul(8),
+        }
+    }
+
+    /// Walks, and if that leads too far once more along candidates, which are costlier to know than most walks take.
+    fn walk_twice(
+        &self,
+        conditions: &mut [Condition<'_>],
+        sort: Sort,
+        end: u64,
+        meter: &mut Meter,
+    ) -> Result<Option<Vec<u32>>, QueryError> {
+        if let Some(found) = self.walk(conditions, sort, end, meter)? {
+            return Ok(Some(found));
+        }
+        let bounds = self.bounds(self.tuning.candidates);
+        let mut narrower = false;
+        for condition in conditions.iter_mut() {
+            if let (Term::Text(field, rules), Part::Lazy(_), None, false) = (
+                condition.term,
+                &condition.part,
+                &condition.candidates,
+                condition.negate,
+            ) {
+                condition.candidates = self.field(*field).candidates(rules, &bounds, meter)?;
+                narrower |= condition.candidates.is_some();
+            }
+        }
+        if narrower {
+            return self.walk(conditions, sort, end, meter);
+        }
+        Ok(None)
     }
 
     /// The first `end` results, or all if there are fewer; `None` when that is too far to walk.
