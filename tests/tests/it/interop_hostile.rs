@@ -95,8 +95,11 @@ fn broken_negotiations() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// A name, and the bytes.
+type Input = (&'static str, Vec<u8>);
+
 /// Every protocol a node offers, with its malformed inputs; the last one stands for none agreed on yet.
-pub fn malformed() -> [(&'static str, Vec<(&'static str, Vec<u8>)>); 9] {
+pub fn malformed() -> [(&'static str, Vec<Input>); 9] {
     [
         ("dir/kad/1.0.0", broken_frames()),
         ("/meshsub/1.1.0", broken_frames()),

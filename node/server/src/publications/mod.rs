@@ -1,7 +1,7 @@
 //! Announcement jobs: filed durably, begun at once, followed until the news of their records is out (grpc-api §4.10).
 //!
 //! A job is ground state: it is on disk before it is acknowledged, and one that a stop interrupted is taken up again at
-//! the next start. [`work`] puts records into the published set, and their news into the outbox; [`tell`] waits with the
+//! the next start. `work` puts records into the published set, and their news into the outbox; `tell` waits with the
 //! routing room until that news is out. A row says where its job stands:
 //!
 //! | status | means |
