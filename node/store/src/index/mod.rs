@@ -26,6 +26,7 @@ mod run;
 mod search;
 mod split;
 mod texts;
+mod walk;
 mod words;
 
 pub use budget::Budget;

@@ -11,6 +11,7 @@ mod log;
 mod matching;
 mod names;
 mod query;
+mod quota;
 mod room;
 mod sorted;
 mod state;
