@@ -101,8 +101,11 @@ pub const VERIFY_IDLE: Duration = Duration::from_secs(20);
 
 /// Peers we catch up with after joining.
 pub const CATCHUP_PEERS: usize = 3;
-/// Pause before what came while joining is compared once more.
-pub const CATCHUP_SETTLE: Duration = Duration::from_secs(20);
+/// Pause before what came while joining is compared once more; each one after it is [`CATCHUP_SETTLE_GROWTH`] times as
+/// long, until the pauses are those of a node that has been there for long.
+pub const CATCHUP_SETTLE: Duration = Duration::from_secs(10);
+/// How fast the pauses grow after joining.
+pub const CATCHUP_SETTLE_GROWTH: u32 = 2;
 /// Pause between later exchanges, each with one peer picked at random.
 pub const CATCHUP_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// Least pause between exchanges, when peers come that were not there before.
@@ -115,8 +118,10 @@ pub const CATCHUP_RATE: (f64, f64) = (20.0, 200.0);
 pub const CATCHUP_DEADLINE: Duration = Duration::from_secs(30);
 /// What a peer has for all pages of one exchange; enough for a million rows at the rate that [`CATCHUP_RATE`] allows.
 pub const CATCHUP_EXCHANGE: Duration = Duration::from_secs(10 * 60);
-/// How often one author's rows are read from the beginning again.
-pub const REREAD_AFTER: Duration = Duration::from_secs(6 * 60 * 60);
+/// First pause between two readings of one author from the beginning; it doubles while they do not make digests equal.
+pub const REREAD_AT_LEAST: Duration = Duration::from_secs(30);
+/// Longest such pause.
+pub const REREAD_AT_MOST: Duration = Duration::from_secs(6 * 60 * 60);
 /// Peers that we keep account of; more than a node has connections.
 pub const MAX_PEERS: usize = 4_096;
 

@@ -1,12 +1,19 @@
 //! The asking side: with whom to catch up, what to ask next, and where the last reading of each author ended.
 //!
-//! After joining, a few peers are asked one after the other; later those who are new, a few minutes apart, and one picked
-//! at random every half hour, so that a network that was split comes together again. One exchange goes on at a time, for
-//! a bounded time, so that a peer which tells without end keeps the others away for minutes and no longer. While joining,
-//! what one peer told does not count for the reading of the next: it may have told too little.
+//! After joining, a few peers are asked one after the other, then one after pauses that grow from seconds to minutes:
+//! what was announced while the mesh came together has reached some of it only. Later those who are new are asked, a few
+//! minutes apart, and one picked at random every half hour, so that a network that was split comes together again. One
+//! exchange goes on at a time, for a bounded time, so that a peer which tells without end keeps the others away for
+//! minutes and no longer. While joining, what one peer told does not count for the reading of the next: it may have told
+//! too little.
 //!
-//! Soft state: after a restart everything is compared anew, which costs a summary where nothing is missing. Of authors
-//! that the index has kept rows of, what is newer than those is read first, and all of it only where that did not do.
+//! Of an author whose digests differ, what is newer than the last reading is read first, and then the summary once more:
+//! rows may be missing further back, since any single announcement can get lost. If the digests still differ, all of the
+//! author is read again, at pauses that double as long as it does not help (two peers may differ for good, by their
+//! bounds).
+//!
+//! Soft state: after a restart everything is compared anew, which costs a summary where nothing is missing. The newest
+//! row that the index has kept of an author then stands for the last reading.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,8 +24,8 @@ use rand::RngExt as _;
 use super::message::{AuthorSummary, Cursor, MAX_CURSORS, Reply, Request, Row};
 use crate::action::{Action, ExchangeId, Fault};
 use crate::config::{
-    CATCHUP_DEADLINE, CATCHUP_EXCHANGE, CATCHUP_INTERVAL, CATCHUP_PEERS, CATCHUP_SETTLE, CATCHUP_SOONEST,
-    MAX_CATCHUP_PAGES, MAX_PEERS, REREAD_AFTER,
+    CATCHUP_DEADLINE, CATCHUP_EXCHANGE, CATCHUP_INTERVAL, CATCHUP_PEERS, CATCHUP_SETTLE, CATCHUP_SETTLE_GROWTH,
+    CATCHUP_SOONEST, MAX_CATCHUP_PAGES, MAX_PEERS, REREAD_AT_LEAST, REREAD_AT_MOST,
 };
 use crate::cx::Cx;
 use crate::input::Failure;
@@ -40,7 +47,9 @@ const RETRY: Duration = Duration::from_secs(5);
 struct Mark {
     since: Timestamp,
     after: RecordCid,
+    /// When all of it may be read again, and the pause after that.
     reread_at: Timestamp,
+    pause: Duration,
     /// Whether it is where the index of the last run ends, and not where a reading ended.
     guessed: bool,
     /// Whom it was last read from.
@@ -57,8 +66,10 @@ struct Exchange {
     asked: Vec<Cursor>,
     /// The last author of the summary so far.
     last: Option<PeerId>,
-    /// Whether anything was read from a guessed place on, so that it has to be compared once more.
-    guessed: bool,
+    /// Authors of whom only what is newer was read, so that it has to be compared once more.
+    tails: BTreeSet<PeerId>,
+    /// Whether this is the second comparison.
+    again: bool,
     pages: usize,
     /// When to give up waiting for the page that was asked for.
     deadline: Timestamp,
@@ -80,6 +91,8 @@ pub(crate) struct Asker {
     asked: BTreeSet<PeerId>,
     /// Exchanges that went through since joining.
     done: usize,
+    /// Pause before the next exchange while the mesh may still come together.
+    settle: Duration,
     current: Option<Exchange>,
     next_at: Timestamp,
     /// When the last exchange went through.
@@ -97,6 +110,7 @@ impl Asker {
             peers: BTreeSet::new(),
             asked: BTreeSet::new(),
             done: 0,
+            settle: CATCHUP_SETTLE,
             current: None,
             next_at: now,
             ended_at: now,
@@ -113,6 +127,7 @@ impl Asker {
                     since: newest.before(OVERLAP),
                     after: nothing(),
                     reread_at: now,
+                    pause: REREAD_AT_LEAST,
                     guessed: true,
                     relay: None,
                 };
@@ -150,23 +165,23 @@ impl Asker {
 
     fn went_through(&mut self, cx: &mut Cx<'_>) {
         cx.counters.catchups_done += 1;
-        if let Some(ended) = self.current.take()
-            && ended.guessed
-        {
-            self.asked.remove(&ended.peer);
-        }
+        self.current = None;
         self.done += 1;
         self.ended_at = cx.now;
         let all = self.asked.len() >= self.peers.len();
-        let (pause, early, late) = if self.done < CATCHUP_PEERS && !all {
-            (Duration::ZERO, 0.0, 1.0)
-        } else if self.done <= CATCHUP_PEERS {
-            // What was announced while the mesh came together reached some of it only.
-            (CATCHUP_SETTLE, 1.0, 1.5)
-        } else if all {
+        let (latest, early, late) = if all {
             (CATCHUP_INTERVAL, 0.75, 1.25)
         } else {
             (CATCHUP_SOONEST, 1.0, 1.25)
+        };
+        let (pause, early, late) = if self.done < CATCHUP_PEERS && !all {
+            (Duration::ZERO, 0.0, 1.0)
+        } else if self.settle < latest {
+            let pause = self.settle;
+            self.settle *= CATCHUP_SETTLE_GROWTH;
+            (pause, 1.0, 1.5)
+        } else {
+            (latest, early, late)
         };
         self.next_at = cx.now + pause.mul_f64(cx.rng.random_range(early..=late));
     }
@@ -199,7 +214,8 @@ impl Asker {
             wanted: VecDeque::new(),
             asked: Vec::new(),
             last: None,
-            guessed: false,
+            tails: BTreeSet::new(),
+            again: false,
             pages: 0,
             deadline: cx.now,
             end: cx.now + CATCHUP_EXCHANGE,
@@ -307,7 +323,8 @@ impl Asker {
         let mark = self.marks.entry(cursor.author.clone()).or_insert(Mark {
             since: Timestamp::EPOCH,
             after: nothing(),
-            reread_at: now + REREAD_AFTER,
+            reread_at: now,
+            pause: REREAD_AT_LEAST,
             guessed: false,
             relay: None,
         });
@@ -349,23 +366,28 @@ impl Asker {
             if ours.is_some_and(|ours| (ours.rows, ours.digest) == (theirs.rows, theirs.digest)) {
                 let behind_all = RecordCid::from_digest([0xff; 32]);
                 self.mark(&cursor(theirs.newest, behind_all), &relay, cx.now);
+                if let Some(mark) = self.marks.get_mut(&theirs.author) {
+                    (mark.reread_at, mark.pause) = (cx.now, REREAD_AT_LEAST);
+                }
                 continue;
             }
-            let mut guessed = false;
-            let wanted = match self.marks.get_mut(&theirs.author) {
-                None => cursor(Timestamp::EPOCH, nothing()),
-                Some(mark) if mark.guessed => {
-                    guessed = true;
-                    cursor(mark.since, mark.after)
-                }
+            let compared = |exchange: &Exchange| exchange.again && !exchange.tails.contains(&theirs.author);
+            if self.current.as_ref().is_some_and(compared) {
+                continue;
+            }
+            let again = self.current.as_ref().is_some_and(|current| current.again);
+            let (wanted, tail) = match self.marks.get_mut(&theirs.author) {
+                None => (cursor(Timestamp::EPOCH, nothing()), false),
+                Some(mark) if mark.guessed => (cursor(mark.since, mark.after), true),
                 Some(mark) if joining && mark.relay.as_ref() != Some(&relay) => {
-                    cursor(Timestamp::EPOCH, nothing())
+                    (cursor(Timestamp::EPOCH, nothing()), false)
                 }
-                Some(mark) if theirs.newest > mark.since => cursor(mark.since, mark.after),
-                // Something is different further back. Reading it all again is worth it now and then.
+                Some(mark) if theirs.newest > mark.since && !again => (cursor(mark.since, mark.after), true),
+                // Something is different further back.
                 Some(mark) if mark.reread_at <= cx.now => {
-                    mark.reread_at = cx.now + REREAD_AFTER;
-                    cursor(Timestamp::EPOCH, nothing())
+                    mark.reread_at = cx.now + mark.pause;
+                    mark.pause = (2 * mark.pause).min(REREAD_AT_MOST);
+                    (cursor(Timestamp::EPOCH, nothing()), false)
                 }
                 Some(_) => continue,
             };
@@ -375,7 +397,9 @@ impl Asker {
                 .filter(|current| current.wanted.len() < MAX_WANTED)
             {
                 current.wanted.push_back(wanted);
-                current.guessed |= guessed;
+                if tail {
+                    current.tails.insert(theirs.author.clone());
+                }
             }
         }
         let last = authors.last().map(|last| last.author.clone());
@@ -403,6 +427,11 @@ impl Asker {
         let has_pages = self.has_pages();
         let Some(current) = &mut self.current else { return };
         let count = current.wanted.len().min(MAX_CURSORS);
+        if count == 0 && has_pages && !current.again && !current.tails.is_empty() {
+            (current.again, current.summary, current.last) = (true, true, None);
+            self.ask(Request::Summary { after: None }, cx);
+            return;
+        }
         if count == 0 || !has_pages {
             self.went_through(cx);
             return;

@@ -474,8 +474,9 @@ fn after_a_restart_what_is_newer_is_read_first_and_gaps_are_found_all_the_same()
     }
 }
 
+/// Pauses of seconds at first, for what was lost while the mesh came together; then of half an hour.
 #[test]
-fn once_joined_everything_is_compared_once_more_soon_and_then_rarely() {
+fn once_joined_everything_is_compared_again_at_pauses_that_grow() {
     let mut node = Harness::new();
     let mut actions = Vec::new();
     for relay in 1..=3 {
@@ -484,20 +485,115 @@ fn once_joined_everything_is_compared_once_more_soon_and_then_rarely() {
             catchup: true,
         }));
     }
-    let nothing_new = |node: &mut Harness, mut actions: Vec<Action>| {
-        let mut asked = 0;
+    let (mut asked_at, begin) = (Vec::new(), node.now);
+    while node.now.since(begin) < Duration::from_secs(4 * 3600) {
         while is_asking(&actions) {
+            asked_at.push(node.now.since(begin).as_secs());
             let (exchange, ..) = ask(&actions);
             let (authors, more) = (Vec::new(), false);
             let result = Ok(Reply::Summary { authors, more });
             actions = node.feed(Input::CatchupReplied { exchange, result });
-            asked += 1;
         }
-        asked
+        actions = node.pass(Duration::from_secs(1));
+    }
+    assert_eq!(asked_at[..3], [0, 0, 0]);
+    let pauses: Vec<u64> = asked_at[2..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (pause, wanted) in pauses.iter().zip([10, 20, 40, 80, 160, 320, 640, 1_280]) {
+        assert!((wanted..=wanted * 3 / 2 + 1).contains(pause), "{pauses:?}");
+    }
+    for pause in &pauses[8..] {
+        assert!((1_300..=2_300).contains(pause), "{pauses:?}");
+    }
+}
+
+/// Single announcements get lost: everything is known of an author but one row in the middle, and more comes every day.
+#[test]
+fn a_row_that_was_lost_in_the_middle_is_found_by_the_next_exchange() {
+    let mut full = Harness::new();
+    let config = Config {
+        verify: false,
+        ..Config::default()
     };
-    assert_eq!(nothing_new(&mut node, actions), 3);
-    assert!(!is_asking(&node.pass(Duration::from_secs(19))));
-    let actions = node.pass(Duration::from_secs(12));
-    assert_eq!(nothing_new(&mut node, actions), 1);
-    assert!(!is_asking(&node.pass(Duration::from_secs(600))));
+    let mut node = Harness::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    node.brain = Brain::restore(config, peer(77), Restored::default(), BEGIN, &mut rng);
+    let mut actions = node.feed(Input::PeerConnected {
+        peer: peer(0),
+        catchup: true,
+    });
+    let mut read = Vec::new();
+    for round in 0..4_u32 {
+        let mut told = 0;
+        while is_asking(&actions) {
+            let (rows, next) = exchange_page(&mut full, &mut node, &actions);
+            (told, actions) = (told + rows, next);
+        }
+        read.push(told);
+        let known = node.brain.status();
+        assert_eq!(
+            known.claimed + known.hearsay,
+            usize::try_from(round).unwrap() * 100
+        );
+        for n in round * 100..(round + 1) * 100 {
+            for hearing in [&mut full, &mut node] {
+                hearing.now = hearing.now + Duration::from_millis(10);
+            }
+            let news = said(n, &["a"], full.now);
+            full.hear(1, news.clone());
+            if n % 100 != 50 {
+                node.hear(1, news);
+            }
+        }
+        // One by one, as an exchange may come in between.
+        actions = Vec::new();
+        while !is_asking(&actions) {
+            full.now = full.now + Duration::from_secs(1);
+            actions = node.pass(Duration::from_secs(1));
+        }
+    }
+    // Nothing at first; then what is newer than the last reading, which holds the lost row.
+    assert_eq!(read, [0, 100, 100, 100]);
+
+    while is_asking(&actions) {
+        actions = exchange_page(&mut full, &mut node, &actions).1;
+    }
+
+    // The other comes to know a row from before the place where the last reading ended, and a new one.
+    let now = full.now;
+    full.hear(1, said(1_000, &["a"], now.before(Duration::from_secs(600))));
+    full.hear(1, said(1_001, &["a"], now));
+    while !is_asking(&actions) {
+        full.now = full.now + Duration::from_secs(1);
+        actions = node.pass(Duration::from_secs(1));
+    }
+    let mut told = Vec::new();
+    while is_asking(&actions) {
+        let (rows, next) = exchange_page(&mut full, &mut node, &actions);
+        told.push(rows);
+        actions = next;
+    }
+    assert_eq!(told, [0, 1, 0, 402], "what is newer, a second look, and then all of it");
+    let known = node.brain.status();
+    assert_eq!(known.claimed + known.hearsay, 402);
+}
+
+/// Lets `full` answer what `node` asks for in `actions`: the rows it told, and what is asked next.
+fn exchange_page(full: &mut Harness, node: &mut Harness, actions: &[Action]) -> (usize, Vec<Action>) {
+    let (exchange, _, request) = ask(actions);
+    let answer = full.feed(Input::CatchupAsked {
+        token: Token(1),
+        peer: peer(77),
+        request,
+    });
+    let mut reply = find(&answer, |action| match action {
+        Action::CatchupAnswer { reply, .. } => Some(reply.clone()),
+        _ => None,
+    });
+    reply.fill(|_, _| labels(&["a"]));
+    let rows = match &reply {
+        Reply::Rows { sections, .. } => sections.iter().map(|section| section.rows.len()).sum(),
+        _ => 0,
+    };
+    let result = Ok(reply);
+    (rows, node.feed(Input::CatchupReplied { exchange, result }))
 }
