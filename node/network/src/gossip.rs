@@ -29,6 +29,10 @@ const _: () = assert!(MAX_CONTROL_IDS * 50 < 10_240);
 /// The router's first look at its mesh; the reference waits 100 ms too.
 const FIRST_HEARTBEAT: Duration = Duration::from_millis(100);
 
+/// How long a message waits for a slow peer before it is left out. The router's own second for forwarded messages is
+/// meant for networks where a late message is worthless; here a late one saves a fetch. Queues stay bounded by count.
+const QUEUE_DURATION: Duration = Duration::from_secs(20);
+
 /// How long a message id is remembered (p2p-wire §4.1).
 const DUPLICATE_CACHE: Duration = Duration::from_secs(120);
 
@@ -84,6 +88,8 @@ pub(crate) fn behaviour(
         // Without it a publisher whose mesh is still forming reaches nobody; with it every peer on the topic costs a
         // copy of every announcement. The mesh is filled up from the topic when it is small, which is enough.
         .flood_publish(false)
+        .publish_queue_duration(QUEUE_DURATION)
+        .forward_queue_duration(QUEUE_DURATION)
         .build()
         .map_err(|error| internal("configuration", &error))?;
     let mut behaviour = gossipsub::Behaviour::new(MessageAuthenticity::Signed(keypair.clone()), config)

@@ -572,7 +572,11 @@ fn a_row_that_was_lost_in_the_middle_is_found_by_the_next_exchange() {
         told.push(rows);
         actions = next;
     }
-    assert_eq!(told, [0, 1, 0, 402], "what is newer, a second look, and then all of it");
+    assert_eq!(
+        told,
+        [0, 1, 0, 402],
+        "what is newer, a second look, and then all of it"
+    );
     let known = node.brain.status();
     assert_eq!(known.claimed + known.hearsay, 402);
 }
