@@ -63,8 +63,21 @@ enum Command {
     /// Print the peer id, the addresses to join through and the DNS records for them
     #[command(after_help = "Examples:\n  \
         dirnode-bootstrap id --data-dir /srv/bootstrap --announce /ip4/203.0.113.7/tcp/8999\n  \
-        dirnode-bootstrap id --key identity.pem --announce /dns4/boot.example.org/tcp/8999 --domain example.org")]
-    Id,
+        dirnode-bootstrap id --key identity.pem --announce /dns4/boot.example.org/tcp/8999 --domain example.org\n  \
+        dirnode-bootstrap id --listen /ip4/127.0.0.1/tcp/8999 -o json | jq -r '.addresses[0]'")]
+    Id {
+        /// How to print it
+        #[arg(short, long, default_value = "human", value_name = "FORMAT")]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// Lines to read and to paste
+    Human,
+    /// One JSON object: `peer_id`, `addresses`, `dns_records`
+    Json,
 }
 
 #[derive(Debug, clap::Args)]
@@ -122,7 +135,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         None | Some(Command::Run) => run(&cli.flags),
         Some(Command::Keygen { file }) => keygen(&cli.flags, file.as_deref()),
-        Some(Command::Id) => id(&cli.flags),
+        Some(Command::Id { output }) => id(&cli.flags, *output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -177,7 +190,7 @@ fn keygen(flags: &Flags, file: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn id(flags: &Flags) -> anyhow::Result<()> {
+fn id(flags: &Flags, output: Output) -> anyhow::Result<()> {
     let (settings, ..) = settings(flags)?;
     if !settings.key_path.exists() {
         bail!(
@@ -190,10 +203,11 @@ fn id(flags: &Flags) -> anyhow::Result<()> {
         .public()
         .to_peer_id();
     let network = &settings.network;
-    print!(
-        "{}",
-        Listing::new(peer, &network.announce, &network.listen, flags.domain.clone())
-    );
+    let listing = Listing::new(peer, &network.announce, &network.listen, flags.domain.clone());
+    match output {
+        Output::Human => print!("{listing}"),
+        Output::Json => println!("{:#}", listing.to_json()),
+    }
     Ok(())
 }
 

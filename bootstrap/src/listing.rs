@@ -62,6 +62,17 @@ impl Listing {
             .map(|address| dns_line(self.domain(), address))
     }
 
+    /// The same for programs; `dirnode id -o json` has the same names.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        serde_json::json!({
+            "peer_id": self.peer.to_string(),
+            "addresses": addresses,
+            "dns_records": self.dns_lines().collect::<Vec<_>>(),
+        })
+    }
+
     fn domain(&self) -> &str {
         self.domain.as_deref().unwrap_or(UNNAMED_DOMAIN)
     }
@@ -166,6 +177,13 @@ mod tests {
             ]
         );
         assert!(!listing.to_string().contains("--announce"));
+        let json = listing.to_json();
+        assert_eq!(json["peer_id"], PEER);
+        assert_eq!(json["dns_records"], serde_json::json!(lines));
+        assert_eq!(
+            json["addresses"][1],
+            format!("/ip4/203.0.113.7/tcp/8999/p2p/{PEER}")
+        );
     }
 
     #[test]
