@@ -25,10 +25,10 @@ const MAX_AGE: i64 = 60 * 60 * SECOND;
 /// Clocks are wrong by minutes, not by more.
 const MAX_AHEAD: i64 = 10 * 60 * SECOND;
 
-/// Messages of one author that are passed on in one [`PERIOD`].
-const MAX_PER_AUTHOR: u32 = 3_000;
-/// The time over which messages are counted.
-const PERIOD: i64 = 10 * 60 * SECOND;
+/// Messages of one author that are passed on at once, and the time after which one more is: 300 a second, as full nodes
+/// take them. A publisher of this kind sends 100 a second.
+const BURST: i64 = 3_000;
+const PAUSE: i64 = SECOND / 300;
 /// Authors counted at a time; the older half is forgotten above it.
 const MAX_AUTHORS: usize = 4_096;
 /// Messages remembered at a time, so that none passes twice; the older half is forgotten above it.
@@ -95,10 +95,10 @@ pub struct Judge {
     /// Keyed with a secret, so that nobody can make two messages look the same.
     hasher: RandomState,
     remembered: Halves<u64, ()>,
-    counted: Halves<PeerId, u32>,
-    /// When the older half of each is next forgotten, in nanoseconds since 1970.
+    /// When each author may send its whole burst again, in nanoseconds since 1970.
+    rested_at: Halves<PeerId, i64>,
+    /// When the older half of what is remembered is next forgotten, in nanoseconds since 1970.
     forget_messages_at: i64,
-    forget_authors_at: i64,
 }
 
 impl Default for Judge {
@@ -114,9 +114,8 @@ impl Judge {
         Self {
             hasher: RandomState::new(),
             remembered: Halves::new(MAX_REMEMBERED / 2),
-            counted: Halves::new(MAX_AUTHORS / 2),
+            rested_at: Halves::new(MAX_AUTHORS / 2),
             forget_messages_at: i64::MIN,
-            forget_authors_at: i64::MIN,
         }
     }
 
@@ -137,11 +136,12 @@ impl Judge {
     fn look_at(&mut self, message: &Heard<'_>) -> Reason {
         self.forget(message.received_at);
         // The flood is looked at first: what follows costs more.
-        let sent = self.counted.entry(message.publisher);
-        *sent = sent.saturating_add(1);
-        if *sent > MAX_PER_AUTHOR {
+        let rested_at = self.rested_at.entry(message.publisher);
+        let from = (*rested_at).max(message.received_at);
+        if from.saturating_sub(message.received_at) > (BURST - 1) * PAUSE {
             return Reason::Flood;
         }
+        *rested_at = from.saturating_add(PAUSE);
         let timestamp = match read(message.data) {
             Ok(timestamp) => timestamp,
             Err(reason) => return reason,
@@ -164,10 +164,6 @@ impl Judge {
         if now >= self.forget_messages_at {
             self.remembered.turn();
             self.forget_messages_at = now.saturating_add(MAX_AGE + MAX_AHEAD);
-        }
-        if now >= self.forget_authors_at {
-            self.counted = Halves::new(MAX_AUTHORS / 2);
-            self.forget_authors_at = now.saturating_add(PERIOD);
         }
     }
 }
@@ -422,18 +418,27 @@ mod tests {
         let (loud, quiet) = (PeerId::random(), PeerId::random());
         let mut judge = Judge::new();
         let mut accepted = 0;
-        for number in 0..2 * MAX_PER_AUTHOR {
+        for number in 0..2 * BURST {
             let data = payload(CID, &[&format!("/skills/{number}")], &at(0));
-            accepted += u32::from(judge.verdict(&heard(loud, &data)).1 == Reason::Accepted);
+            accepted += i64::from(judge.verdict(&heard(loud, &data)).1 == Reason::Accepted);
         }
-        assert_eq!(accepted, MAX_PER_AUTHOR);
+        assert_eq!(accepted, BURST);
         let data = payload(CID, &["/skills/a"], &at(0));
         assert_eq!(judge.verdict(&heard(quiet, &data)).1, Reason::Accepted);
         let later = Heard {
-            received_at: NOON + PERIOD,
+            received_at: NOON + PAUSE,
             ..heard(loud, &data)
         };
         assert_eq!(judge.verdict(&later).1, Reason::Accepted);
+        // As fast as a publisher of ours sends, for as long as it likes.
+        for number in 0..4 * BURST {
+            let data = payload(CID, &[&format!("/skills/q{number}")], &at(0));
+            let steady = Heard {
+                received_at: NOON + number * (SECOND / 100),
+                ..heard(quiet, &data)
+            };
+            assert_eq!(judge.verdict(&steady).1, Reason::Accepted, "{number}");
+        }
     }
 
     #[test]

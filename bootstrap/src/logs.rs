@@ -36,7 +36,7 @@ pub fn start(level: &str, format: Format) {
         "warning" => "warn".to_owned(),
         other => other.to_owned(),
     };
-    let own = |level: &str| format!("{QUIET},dirnode_bootstrap={level},dirnode_network={level}");
+    let own = |level: &str| format!("{QUIET},dirnode={level}");
     let known = ["trace", "debug", "info", "warn", "error", "off"].contains(&level.as_str());
     let directives = if known { own(&level) } else { level.clone() };
     let parsed = EnvFilter::builder().parse(&directives);

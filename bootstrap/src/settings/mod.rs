@@ -90,7 +90,11 @@ fn network(keys: &mut Reader<'_>, data_dir: &std::path::Path) -> Config {
         reachability: reachability(keys),
         relay_service: keys.flag("routing.relay_service", true),
         gossip: keys.flag("routing.gossipsub.enabled", true),
-        refresh_interval: keys.duration("routing.refresh_interval", defaults.refresh_interval),
+        // Zero is unset, as in a full node.
+        refresh_interval: match keys.duration("routing.refresh_interval", std::time::Duration::ZERO) {
+            std::time::Duration::ZERO => defaults.refresh_interval,
+            interval => interval,
+        },
         low_water: keys.number("routing.connections.low_water", defaults.low_water),
         high_water: keys.number("routing.connections.high_water", defaults.high_water),
         agent_version: concat!("dirnode-bootstrap/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -130,12 +134,8 @@ fn reachability(keys: &mut Reader<'_>) -> Reachability {
     let private = keys.flag(PRIVATE, false);
     let public = keys.flag(PUBLIC, !private);
     match (public, private) {
-        (true, true) => {
-            let problem = format!("true, and so is {PUBLIC}; set one of them");
-            keys.fault(PRIVATE, problem);
-            Reachability::Public
-        }
-        (true, false) => Reachability::Public,
+        // The reference takes both for public, and so does a full node.
+        (true, _) => Reachability::Public,
         (false, true) => Reachability::Private,
         (false, false) => {
             debug_assert!(stated, "the default is one of the two");
@@ -254,6 +254,6 @@ mod tests {
             Reachability::Auto
         );
         let both = "routing: {force_reachability_public: true, force_reachability_private: true}";
-        assert!(forced(both).is_err());
+        assert_eq!(forced(both).unwrap(), Reachability::Public);
     }
 }

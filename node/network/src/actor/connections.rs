@@ -27,6 +27,29 @@ const MAX_AGENT_CHARS: usize = 128;
 /// Protocol names kept of one peer. The reference keeps 1024; ours are for display and choices among known ones.
 const MAX_PROTOCOLS: usize = 128;
 
+/// Changes of what a peer says of itself that are taken: the time for one, and how many at once.
+const CHANGES: (Duration, u32) = (Duration::from_secs(10), 16);
+
+/// So much at once, and one more after each pause; the pause and the number are the caller's.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    /// When everything is allowed again; not in the future at the beginning.
+    full_at: Option<Instant>,
+}
+
+impl Allowance {
+    /// Takes one, if there is one left.
+    pub(super) fn take(&mut self, (pause, most): (Duration, u32), now: Instant) -> bool {
+        let full_at = self.full_at.map_or(now, |at| at.max(now));
+        let taken = full_at.saturating_duration_since(now);
+        if taken > pause.saturating_mul(most.saturating_sub(1)) {
+            return false;
+        }
+        self.full_at = Some(full_at + pause);
+        true
+    }
+}
+
 /// Somebody who waits for a dial.
 pub(super) struct DialWaiter {
     pub(super) addr: Multiaddr,
@@ -63,6 +86,8 @@ pub(super) struct Link {
     pub(super) remote: Multiaddr,
     pub(super) direction: Direction,
     pub(super) transport: TransportKind,
+    /// Whether identify has answered on it.
+    pub(super) identified: bool,
 }
 
 /// What is known about a connected peer.
@@ -75,6 +100,12 @@ pub(super) struct PeerState {
     pub(super) rtt: Option<Duration>,
     pub(super) directory_api: Option<String>,
     pub(super) oci: Option<String>,
+    /// Whether it told us that it is on the labels topic; to say so again is no news.
+    pub(super) on_topic: bool,
+    /// How often it may change what it says of itself.
+    changes: Allowance,
+    /// How many announcements of authors not heard of before it may bring.
+    pub(super) newcomers: Allowance,
 }
 
 impl PeerState {
@@ -195,6 +226,7 @@ impl Actor {
             remote,
             direction,
             transport,
+            identified: false,
         };
         self.admit_connection(peer, &link);
         let first = self.peers.add(peer, link);
@@ -267,14 +299,11 @@ impl Actor {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
-        let Some(link) = state
-            .links
-            .iter()
-            .find(|link| link.id == connection)
-            .or(state.links.first())
-        else {
+        let place = state.links.iter().position(|link| link.id == connection);
+        let Some(link) = state.links.get_mut(place.unwrap_or(0)) else {
             return;
         };
+        let first = !std::mem::replace(&mut link.identified, true);
         let addrs = scope::usable(&peer, &link.remote, info.listen_addrs);
         let protocols: Vec<String> = info
             .protocols
@@ -284,6 +313,15 @@ impl Actor {
             .collect();
         let speaks_dht = info.protocols.contains(&KAD_PROTOCOL);
         let agent: String = info.agent_version.chars().take(MAX_AGENT_CHARS).collect();
+        let changed = (&state.addrs, &state.protocols, &state.agent) != (&addrs, &protocols, &agent);
+        if !first && !changed {
+            return;
+        }
+        // A push costs a peer nothing; what it says costs us the table, an event and a look by everybody who reads it.
+        if !first && !state.changes.take(CHANGES, Instant::now()) {
+            self.metrics.event_dropped("identify");
+            return;
+        }
         state.addrs.clone_from(&addrs);
         state.protocols.clone_from(&protocols);
         state.agent.clone_from(&agent);
@@ -335,5 +373,24 @@ impl Actor {
             .collect();
         views.sort_by_key(|view| view.peer);
         views
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_much_at_once_and_one_more_after_each_pause() {
+        let (mut allowance, now) = (Allowance::default(), Instant::now());
+        let rate = (Duration::from_secs(10), 3);
+        let taken = |allowance: &mut Allowance, at: u64| {
+            let now = now + Duration::from_secs(at);
+            (0..10).filter(|_| allowance.take(rate, now)).count()
+        };
+        assert_eq!(taken(&mut allowance, 0), 3);
+        assert_eq!(taken(&mut allowance, 9), 0);
+        assert_eq!(taken(&mut allowance, 10), 1);
+        assert_eq!(taken(&mut allowance, 1_000), 3);
     }
 }

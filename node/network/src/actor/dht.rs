@@ -469,6 +469,12 @@ impl Actor {
             self.metrics.provider_refused("key_size");
             return;
         }
+        // The reference's nodes provide their rendezvous string at start; it is no record, and nobody looks for it
+        // (p2p-wire §1.5).
+        if key == RENDEZVOUS_KEY {
+            self.metrics.provider_refused("rendezvous");
+            return;
+        }
         let mut addrs: Vec<Multiaddr> = Vec::new();
         for addr in record.addresses {
             let Some(addr) = without_peer(&peer, addr) else {
@@ -491,11 +497,6 @@ impl Actor {
         if let Err(refusal) = behaviour.kad.store_mut().admit(&record.key, peer, &addrs) {
             tracing::debug!(%peer, reason = %refusal, "provider record not kept");
             self.metrics.provider_refused(refusal.reason());
-        }
-        // The reference's nodes provide their rendezvous string at start, which is no record (p2p-wire §1.5): kept in the
-        // store like any key, but nobody is told.
-        if key == RENDEZVOUS_KEY {
-            return;
         }
         let event = NetworkEvent::Provided {
             peer,

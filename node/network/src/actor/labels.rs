@@ -15,6 +15,40 @@ use crate::event::{Announced, AnnouncementToken, NetworkEvent, Verdict};
 use crate::gossip::{Owed, REFUSED_PENALTY, acceptance, topic};
 use crate::handle::AnnounceOutcome;
 
+/// Authors not heard of before that one peer may bring: the time for one, and how many at once. A node that has just joined
+/// a large network hears what was announced before by catching up.
+const NEWCOMERS: (Duration, u32) = (Duration::from_millis(50), 1_000);
+
+/// Authors that are remembered as heard of; the older half is forgotten above it.
+const MAX_AUTHORS: usize = 65_536;
+
+/// Authors heard of: a younger half, which takes the place of the older one when it is full.
+#[derive(Debug, Default)]
+pub(super) struct Authors {
+    young: HashSet<PeerId>,
+    old: HashSet<PeerId>,
+}
+
+impl Authors {
+    fn contains(&mut self, author: &PeerId) -> bool {
+        if self.young.contains(author) {
+            return true;
+        }
+        let known = self.old.remove(author);
+        if known {
+            self.insert(*author);
+        }
+        known
+    }
+
+    fn insert(&mut self, author: PeerId) {
+        if self.young.len() >= MAX_AUTHORS / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(author);
+    }
+}
+
 impl Actor {
     pub(super) fn announce(&mut self, data: Bytes) -> Result<AnnounceOutcome, NetworkError> {
         let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() else {
@@ -51,8 +85,14 @@ impl Actor {
                 message,
             } => self.on_announcement(propagation_source, message_id, message),
             gossipsub::Event::Subscribed { peer_id, topic: name } if name == topic().hash() => {
-                self.out.emit(NetworkEvent::PeerSubscribed { peer: peer_id });
+                // The router reports every repetition, and one costs a peer a few bytes.
+                if let Some(state) = self.peers.get_mut(&peer_id)
+                    && !std::mem::replace(&mut state.on_topic, true)
+                {
+                    self.out.emit(NetworkEvent::PeerSubscribed { peer: peer_id });
+                }
             }
+            // To come and go is not told: the mesh's size is looked at, and the next subscription adds nothing.
             gossipsub::Event::SlowPeer { peer_id, .. } => {
                 tracing::debug!(peer = %peer_id, "peer is too slow for gossip");
             }
@@ -73,6 +113,11 @@ impl Actor {
             self.give_verdict(&owed, Verdict::Reject);
             return;
         };
+        if !self.is_heard(publisher, forwarder) {
+            self.metrics.announcement("too_many_authors");
+            self.give_verdict(&owed, Verdict::Ignore);
+            return;
+        }
         if !self.out.has_room() {
             self.metrics.event_dropped("announcement");
             self.metrics.announcement("dropped");
@@ -97,6 +142,22 @@ impl Actor {
             self.metrics.announcement("dropped");
             self.give_verdict(&owed, Verdict::Ignore);
         }
+    }
+
+    /// Whether an announcement of this author is listened to when this peer brings it. An author costs nobody anything, so
+    /// a bound on each of them bounds nothing: those not heard of before count against whoever brings them.
+    fn is_heard(&mut self, author: PeerId, forwarder: PeerId) -> bool {
+        if self.authors.contains(&author) {
+            return true;
+        }
+        let allowed = self
+            .peers
+            .get_mut(&forwarder)
+            .is_some_and(|state| state.newcomers.take(NEWCOMERS, Instant::now()));
+        if allowed {
+            self.authors.insert(author);
+        }
+        allowed
     }
 
     pub(super) fn report(&mut self, token: AnnouncementToken, verdict: Verdict) {
@@ -162,5 +223,21 @@ impl Actor {
     pub(super) fn topic_counts(&self) -> (usize, usize) {
         let (mesh, on_topic) = self.gossip_peers();
         (on_topic.len(), mesh.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authors_that_speak_are_remembered_and_their_number_is_bounded() {
+        let (mut authors, known) = (Authors::default(), PeerId::random());
+        authors.insert(known);
+        for _ in 0..2 * MAX_AUTHORS {
+            authors.insert(PeerId::random());
+            assert!(authors.contains(&known));
+            assert!(authors.young.len() + authors.old.len() <= MAX_AUTHORS);
+        }
     }
 }

@@ -15,8 +15,9 @@ use crate::mdns::Neighbour;
 /// Between the first two dials to a bootstrap peer; doubled after each failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// The longest pause between two dials to a bootstrap peer.
-const LAST_RETRY: Duration = Duration::from_secs(60);
+/// The longest pause between two dials to a bootstrap peer. They are few, and whoever joins through one that was away
+/// finds the others only when they are back at it.
+const LAST_RETRY: Duration = Duration::from_secs(8);
 
 /// A dial that never reported back is taken as lost after this time.
 const DIAL_LOST: Duration = Duration::from_secs(60);

@@ -95,6 +95,7 @@ pub(crate) struct Actor {
     queries: Queries,
     awaiting: Awaiting,
     scores: Scores,
+    authors: labels::Authors,
     membership: Membership,
     reach: Reach,
     upkeep: Upkeep,
@@ -193,6 +194,7 @@ impl Actor {
             queries: Queries::new(MAX_QUERIES),
             awaiting: Awaiting::default(),
             scores: Scores::default(),
+            authors: labels::Authors::default(),
             last_upkeep: now,
         })
     }

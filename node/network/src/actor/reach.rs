@@ -140,9 +140,25 @@ impl Reach {
 
     /// A peer that relays, seen by identify.
     fn offer(&mut self, peer: PeerId, addr: Multiaddr, now: Instant) {
-        if !self.fixed_relays && self.relays.len() < MAX_RELAYS && !self.relays.contains_key(&peer) {
-            self.relays.insert(peer, fresh_relay(addr, now));
+        if self.fixed_relays {
+            return;
         }
+        if let Some(relay) = self.relays.get_mut(&peer) {
+            relay.addr = addr;
+            return;
+        }
+        if self.relays.len() >= MAX_RELAYS {
+            // Whoever failed most makes room; peers that only say that they relay would keep out those that do.
+            let worst = self
+                .relays
+                .iter()
+                .filter(|(_, relay)| relay.listener.is_none() && relay.failures > 0)
+                .max_by_key(|(_, relay)| relay.failures)
+                .map(|(peer, _)| *peer);
+            let Some(worst) = worst else { return };
+            self.relays.remove(&worst);
+        }
+        self.relays.insert(peer, fresh_relay(addr, now));
     }
 }
 
@@ -336,6 +352,30 @@ mod tests {
             ..public
         };
         assert!(derived(&announced, &[wan, "/ip4/10.0.0.1/tcp/1"]).is_empty());
+    }
+
+    #[test]
+    fn a_relay_that_failed_makes_room_for_one_that_was_not_tried() {
+        let config = Config {
+            reachability: Reachability::Private,
+            ..Config::default()
+        };
+        let (mut reach, now) = (Reach::new(&config), Instant::now());
+        let at = addr("/ip4/8.8.4.4/tcp/1");
+        let first = PeerId::random();
+        reach.offer(first, at.clone(), now);
+        for _ in 0..2 * MAX_RELAYS {
+            reach.offer(PeerId::random(), at.clone(), now);
+        }
+        assert_eq!(reach.relays.len(), MAX_RELAYS);
+        reach.failed(first, now);
+        let last = PeerId::random();
+        reach.offer(last, at, now);
+        assert!(reach.relays.contains_key(&last) && !reach.relays.contains_key(&first));
+        assert_eq!(reach.relays.len(), MAX_RELAYS);
+        let moved = addr("/ip4/8.8.8.8/tcp/1");
+        reach.offer(last, moved.clone(), now);
+        assert_eq!(reach.relays[&last].addr, moved);
     }
 
     #[test]

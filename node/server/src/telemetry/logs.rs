@@ -21,6 +21,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::runtime;
 
+/// Libraries stay quiet below warning unless they are named; the DHT and gossip warn at every start that there are no
+/// peers yet, which readiness says better. A directive is for all rooms whose crate's name begins with it.
+const QUIET: &str = "warn,libp2p_kad=error,libp2p_gossipsub=error";
+
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -65,22 +69,18 @@ pub fn start(settings: &Settings) {
     } else {
         level
     };
-    // Libraries stay quiet below warning unless they are named.
+    let own = |level: &str| format!("{QUIET},dirnode={level}");
     let known = ["trace", "debug", "info", "warn", "error", "off"].contains(&level.as_str());
     let directives = match level.as_str() {
-        "" => "warn,dirnode=info,dirnode_server=info,dirnode_store=info,dirnode_record=info".to_owned(),
-        level if known => {
-            format!(
-                "warn,dirnode={level},dirnode_server={level},dirnode_store={level},dirnode_record={level}"
-            )
-        }
+        "" => own("info"),
+        level if known => own(level),
         other => other.to_owned(),
     };
     let filter = EnvFilter::builder().parse(&directives).unwrap_or_else(|error| {
         remarks.push(format!(
             "log level {level:?} is not known ({error}), info is used"
         ));
-        EnvFilter::new("warn,dirnode=info,dirnode_server=info,dirnode_store=info,dirnode_record=info")
+        EnvFilter::new(own("info"))
     });
 
     let file = settings
