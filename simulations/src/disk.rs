@@ -58,13 +58,21 @@ impl Disk {
                 self.published.remove(&row.cid);
                 self.outbox.insert(row.cid, row);
             }
-            Change::Update(row) => {
-                self.outbox.insert(row.cid, row);
+            Change::Update { row, was } => {
+                if self.holds(&row.cid, was) {
+                    self.outbox.insert(row.cid, row);
+                }
             }
-            Change::Forget(cid) => {
-                self.outbox.remove(&cid);
+            Change::Forget { cid, was } => {
+                if self.holds(&cid, was) {
+                    self.outbox.remove(&cid);
+                }
             }
         }
+    }
+
+    fn holds(&self, cid: &RecordCid, was: Timestamp) -> bool {
+        self.outbox.get(cid).is_some_and(|row| row.stamp == was)
     }
 
     /// Writes due times of records that are still published.

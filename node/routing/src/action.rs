@@ -81,10 +81,20 @@ pub enum Change {
     Publish(OutboxRow),
     /// Take the record and its due row out of the published set, and put this row into the outbox.
     Withdraw(OutboxRow),
-    /// Put this row in the place of the one that is there.
-    Update(OutboxRow),
-    /// Take the row of this record out of the outbox.
-    Forget(RecordCid),
+    /// Put this row in the place of the one that is there, if that is the one meant: a newer request may have replaced it.
+    Update {
+        /// The row.
+        row: OutboxRow,
+        /// The stamp of the row meant.
+        was: Timestamp,
+    },
+    /// Take the row of this record out of the outbox, if it is the one meant.
+    Forget {
+        /// The record.
+        cid: RecordCid,
+        /// The stamp of the row meant.
+        was: Timestamp,
+    },
 }
 
 /// Why a request was not done.
@@ -191,8 +201,6 @@ pub enum Fault {
     WrongBytes,
     /// It served what is no record.
     NoRecord,
-    /// It said that an author withdrew what the author still serves.
-    FalseHearsay,
     /// Its pages do not follow the protocol.
     BadPage,
     /// It announces faster than anybody needs to.

@@ -80,7 +80,7 @@ impl Announcer {
     pub fn labels(
         &mut self,
         ticket: Ticket,
-        labels: Option<Vec<Label>>,
+        labels: Result<Option<Vec<Label>>, Failure>,
         outbox: &mut Outbox,
         cx: &mut Cx<'_>,
     ) {
@@ -95,10 +95,19 @@ impl Announcer {
             outbox.announced(&cid, filing, Ok(()), cx);
             return;
         }
-        let Some(labels) = labels else {
-            self.jobs.remove(&ticket);
-            outbox.orphaned(&cid, cx);
-            return;
+        let labels = match labels {
+            Ok(Some(labels)) => labels,
+            Ok(None) => {
+                self.jobs.remove(&ticket);
+                outbox.orphaned(&cid, cx);
+                outbox.announced(&cid, filing, Err(Failure::NotFound), cx);
+                return;
+            }
+            Err(failure) => {
+                self.jobs.remove(&ticket);
+                outbox.announced(&cid, filing, Err(failure), cx);
+                return;
+            }
         };
         let cut = chunks(&labels);
         cx.counters.labels_left_out += u64::try_from(cut.left_out.len()).unwrap_or(0);

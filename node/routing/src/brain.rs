@@ -8,7 +8,7 @@ use std::time::Duration;
 use dirnode_record::{Label, RecordCid};
 use rand::Rng;
 
-use crate::action::{Action, DueRow, Fault, Kind, OutboxRow, Standing, Ticket, Verdict};
+use crate::action::{Action, DueRow, Kind, OutboxRow, Standing, Ticket, Verdict};
 use crate::announce::Announcer;
 use crate::autosync::Autosync;
 use crate::catchup::Reply;
@@ -244,13 +244,8 @@ impl Brain {
             }
             Input::Fetched { ticket, labels } => {
                 if let Some(flight) = fetcher.ended(ticket, None, cx) {
+                    // A doubt that was not true is not held against whoever told it: it tells what others told it.
                     hearing.fetched(flight.cid, &flight.peer, labels, flight.began, config, cx);
-                    if let Why::Doubt { relay, .. } = flight.why {
-                        cx.push(Action::Score {
-                            peer: relay,
-                            fault: Fault::FalseHearsay,
-                        });
-                    }
                 }
             }
             Input::FetchFailed { ticket, reason } => {
@@ -408,12 +403,7 @@ fn fetch_failed(
         return;
     };
     hearing.not_fetched(&flight.cid, &flight.peer, reason, cx);
-    let Why::Doubt {
-        relay,
-        timestamp,
-        tries,
-    } = flight.why
-    else {
+    let Why::Doubt { timestamp, tries } = flight.why else {
         return;
     };
     match reason {
@@ -421,7 +411,6 @@ fn fetch_failed(
         Failure::Mismatch | Failure::Invalid | Failure::Denied => {}
         _ if tries < MAX_DOUBT_TRIES => {
             let why = Why::Doubt {
-                relay,
                 timestamp,
                 tries: tries + 1,
             };
@@ -455,20 +444,7 @@ fn caught_up(
         match hearing.told(&told.relay, &author, row, config, cx) {
             Told::Nothing => {}
             Told::Unlabelled => fetcher.want(cid, &author, Why::Unlabelled, false, cx),
-            Told::Doubt => {
-                let relay = told.relay.clone();
-                fetcher.want(
-                    cid,
-                    &author,
-                    Why::Doubt {
-                        relay,
-                        timestamp,
-                        tries: 0,
-                    },
-                    true,
-                    cx,
-                );
-            }
+            Told::Doubt => fetcher.want(cid, &author, Why::Doubt { timestamp, tries: 0 }, true, cx),
         }
     }
 }

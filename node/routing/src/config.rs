@@ -79,6 +79,8 @@ pub const MAX_FETCHES_PER_PEER: usize = 2;
 pub const MAX_WAITING_PER_PEER: usize = 256;
 /// Fetches that wait in all.
 pub const MAX_WAITING_FETCHES: usize = 8_192;
+/// Fetches of records of one peer that wait for their time: for an announcement on its way, or for an author to be back.
+pub const MAX_LATER_PER_PEER: usize = MAX_WAITING_FETCHES / 4;
 /// What a peer has for a fetch.
 pub const FETCH_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a provider record waits for the announcement that comes with it, before the record is fetched for its labels.

@@ -11,8 +11,8 @@ use dirnode_record::RecordCid;
 
 use crate::action::{Action, Ticket};
 use crate::config::{
-    FETCH_DEADLINE, MAX_FETCHES, MAX_FETCHES_PER_PEER, MAX_NEGATIVE, MAX_SHOWN, MAX_WAITING_FETCHES,
-    MAX_WAITING_PER_PEER, NEGATIVE_FOR, VERIFY_IDLE, VERIFY_RATE,
+    FETCH_DEADLINE, MAX_FETCHES, MAX_FETCHES_PER_PEER, MAX_LATER_PER_PEER, MAX_NEGATIVE, MAX_SHOWN,
+    MAX_WAITING_FETCHES, MAX_WAITING_PER_PEER, NEGATIVE_FOR, VERIFY_IDLE, VERIFY_RATE,
 };
 use crate::cx::{Bucket, Cx};
 use crate::input::Failure;
@@ -28,8 +28,6 @@ pub(crate) enum Why {
     Verify,
     /// Somebody said that its author withdrew it.
     Doubt {
-        /// Who said so.
-        relay: PeerId,
         /// The time of the withdrawal.
         timestamp: Timestamp,
         /// How often the author could not be asked.
@@ -71,6 +69,8 @@ pub(crate) struct Fetcher {
     negative_order: BTreeSet<(Timestamp, RecordCid, PeerId)>,
     /// What is to be wanted later: records whose announcement may be on its way, and authors to be asked again.
     later: BTreeMap<(Timestamp, RecordCid, PeerId), Why>,
+    /// How many of these each peer has.
+    later_of: BTreeMap<PeerId, usize>,
 }
 
 impl Fetcher {
@@ -103,17 +103,25 @@ impl Fetcher {
 
     /// Wants a record later, if it is still worth it then.
     pub fn want_later(&mut self, cid: RecordCid, peer: &PeerId, why: Why, after: Duration, cx: &mut Cx<'_>) {
-        if self.later.len() >= MAX_WAITING_FETCHES {
+        let of_peer = self.later_of.get(peer).copied().unwrap_or(0);
+        if self.later.len() >= MAX_WAITING_FETCHES || of_peer >= MAX_LATER_PER_PEER {
             cx.counters.fetch_dropped += 1;
             return;
         }
-        self.later.insert((cx.now + after, cid, peer.clone()), why);
+        let key = (cx.now + after, cid, peer.clone());
+        if self.later.insert(key, why).is_none() {
+            self.later_of.insert(peer.clone(), of_peer + 1);
+        }
     }
 
     /// Something that was to be wanted by now.
     pub fn ripe(&mut self, now: Timestamp) -> Option<(RecordCid, PeerId, Why)> {
         let entry = self.later.first_entry().filter(|entry| entry.key().0 <= now)?;
         let ((_, cid, peer), why) = entry.remove_entry();
+        match self.later_of.get_mut(&peer) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.later_of.remove(&peer)),
+        }
         Some((cid, peer, why))
     }
 

@@ -227,7 +227,12 @@ impl Hearing {
         };
         if is_subset(&set, &claim.labels) {
             cx.counters.ignored_duplicate += 1;
-            return Verdict::Ignore;
+            // Of a record whose labels are all known every part is a subset, and others have not seen it yet.
+            return if claim.standing == Standing::Verified {
+                Verdict::Accept
+            } else {
+                Verdict::Ignore
+            };
         }
         if claim.standing == Standing::Verified {
             self.strike(cid, author, cx);
@@ -377,13 +382,18 @@ impl Hearing {
         if relay == author {
             return self.told_by_author(author, cid, timestamp, withdrawn, labels, config, cx);
         }
-        if self
+        if let Some(tomb) = self
             .claims
             .tomb(&cid, author)
-            .is_some_and(|tomb| tomb.timestamp >= timestamp)
+            .filter(|tomb| !withdrawn && tomb.timestamp >= timestamp)
         {
             cx.counters.hearsay_refused += 1;
-            return Told::Nothing;
+            // One third party says that it was withdrawn, another that it was not: the author knows.
+            return if tomb.first_hand {
+                Told::Nothing
+            } else {
+                Told::Unlabelled
+            };
         }
         let before = self
             .claims
@@ -391,13 +401,16 @@ impl Hearing {
             .map(|claim| (claim.standing, claim.timestamp));
         if withdrawn {
             return match before {
-                Some((Standing::Claimed | Standing::Verified, spoken)) if spoken < timestamp => {
+                Some((_, spoken)) if spoken < timestamp => {
                     cx.counters.doubts += 1;
                     Told::Doubt
                 }
-                Some((_, spoken)) if spoken >= timestamp => Told::Nothing,
-                _ => {
-                    self.claims.bury(cid, author, timestamp, false, config, cx);
+                Some(_) => Told::Nothing,
+                None => {
+                    let buried = self.claims.tomb(&cid, author).map(|tomb| tomb.timestamp);
+                    if buried.is_none_or(|buried| buried < timestamp) {
+                        self.claims.bury(cid, author, timestamp, false, config, cx);
+                    }
                     Told::Nothing
                 }
             };

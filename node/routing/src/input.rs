@@ -113,8 +113,9 @@ pub enum Input {
     Labels {
         /// Of the action.
         ticket: Ticket,
-        /// As announced by the record; `None` when it is not in the published set.
-        labels: Option<Vec<Label>>,
+        /// As announced by the record; `None` when there is no such record, or it is not in the published set. An error says
+        /// that it cannot be told now.
+        labels: Result<Option<Vec<Label>>, Failure>,
     },
 
     /// A single provide has ended.

@@ -101,6 +101,9 @@ impl Provider {
                     break;
                 }
                 let keys = outbox.take_region(&region, ahead, MAX_SWEEP_KEYS);
+                if keys.is_empty() {
+                    break;
+                }
                 cx.counters.sweeps += 1;
                 cx.counters.sweep_keys += u64::try_from(keys.len()).unwrap_or(0);
                 self.next_sweep += 1;
@@ -114,7 +117,11 @@ impl Provider {
                 if self.plain.len() >= MAX_PLAIN_PROVIDES {
                     break;
                 }
-                for (_, cid) in outbox.take_region(&point.prefix(Point::BITS), cx.now, 1) {
+                let keys = outbox.take_region(&point.prefix(Point::BITS), cx.now, 1);
+                if keys.is_empty() {
+                    break;
+                }
+                for (_, cid) in keys {
                     let ticket = cx.ticket();
                     cx.counters.provides_plain += 1;
                     self.plain.insert(ticket, (cid, cx.now + STEP_DEADLINE));

@@ -9,8 +9,8 @@ use dirnode_proto::security::v1::{ScannerType, Severity as ReportSeverity};
 use dirnode_proto::{Struct, Value};
 use dirnode_record::{RecordCid, Referrer};
 use dirnode_store::{
-    Budget, Hits, NamePattern, Named, Plan, Query, QueryError, QueryKind, ReferrerFact, Scan, Severity, Sort,
-    Store, VersionRule,
+    Budget, Hits, NamePattern, Named, Plan, Query, QueryError, QueryErrorKind, QueryKind, ReferrerFact, Scan,
+    Severity, Sort, Store, VersionRule,
 };
 
 use crate::runtime;
@@ -28,6 +28,14 @@ pub enum SearchError {
     /// The thread ended early.
     #[error("search did not end")]
     Ended,
+}
+
+impl SearchError {
+    /// Whether the index is still being made, so that the same search will be answered later.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Query(error) if error.kind() == QueryErrorKind::Unavailable)
+    }
 }
 
 /// Reads conditions.

@@ -42,7 +42,10 @@ impl World {
                 let there = self.nodes[number as usize].disk.published.contains_key(&cid);
                 let labels = self.by_cid.get(&cid).filter(|_| there);
                 let labels = labels.map(|record| self.records[*record as usize].labels.clone());
-                let input = Box::new(Input::Labels { ticket, labels });
+                let input = Box::new(Input::Labels {
+                    ticket,
+                    labels: Ok(labels),
+                });
                 self.schedule(number, Duration::from_millis(1), Event::Input(input));
             }
             Action::Provide { ticket, cid } => {

@@ -39,6 +39,8 @@ const MAX_WANTED: usize = 100_000;
 /// Rows announced so long before the newest one of the last run are read again: what came last before a stop may not
 /// have been kept, and may have come in another order.
 const OVERLAP: Duration = Duration::from_secs(60);
+/// Longest that a peer is left alone because it says that it is busy.
+const MAX_BUSY: Duration = Duration::from_secs(600);
 /// Pause after an exchange that broke off.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -89,6 +91,8 @@ pub(crate) struct Asker {
     peers: BTreeSet<PeerId>,
     /// Those of them that were asked since they are connected.
     asked: BTreeSet<PeerId>,
+    /// Those of them that want to be left alone for a while.
+    busy: BTreeMap<PeerId, Timestamp>,
     /// Exchanges that went through since joining.
     done: usize,
     /// Pause before the next exchange while the mesh may still come together.
@@ -109,6 +113,7 @@ impl Asker {
         Self {
             peers: BTreeSet::new(),
             asked: BTreeSet::new(),
+            busy: BTreeMap::new(),
             done: 0,
             settle: CATCHUP_SETTLE,
             current: None,
@@ -152,6 +157,7 @@ impl Asker {
     pub fn disconnected(&mut self, peer: &PeerId, cx: &mut Cx<'_>) {
         self.peers.remove(peer);
         self.asked.remove(peer);
+        self.busy.remove(peer);
         if self.current.as_ref().is_some_and(|current| current.peer == *peer) {
             self.broke_off(cx);
         }
@@ -191,12 +197,17 @@ impl Asker {
         if self.current.is_some() || self.next_at > cx.now {
             return;
         }
+        self.busy.retain(|_, until| *until > cx.now);
         // Whoever is new may know what nobody else told us.
-        let mut choice: Vec<&PeerId> = self.peers.difference(&self.asked).collect();
+        let free = |peer: &&PeerId| !self.busy.contains_key(*peer);
+        let mut choice: Vec<&PeerId> = self.peers.difference(&self.asked).filter(free).collect();
         if choice.is_empty() {
-            choice = self.peers.iter().collect();
+            choice = self.peers.iter().filter(free).collect();
         }
         if choice.is_empty() {
+            if let Some(until) = self.busy.values().min() {
+                self.next_at = *until;
+            }
             return;
         }
         let Some(peer) = choice
@@ -242,6 +253,7 @@ impl Asker {
             let peer = current.peer.clone();
             self.peers.remove(&peer);
             self.asked.remove(&peer);
+            self.busy.remove(&peer);
             cx.push(Action::Score {
                 peer,
                 fault: Fault::BadPage,
@@ -268,9 +280,9 @@ impl Asker {
             Err(_) => self.broke_off(cx),
             Ok(Reply::Busy { retry_seconds }) => {
                 self.broke_off(cx);
-                self.next_at = self
-                    .next_at
-                    .max(cx.now + Duration::from_secs(retry_seconds.min(3_600)));
+                self.asked.remove(&peer);
+                let until = cx.now + Duration::from_secs(retry_seconds).min(MAX_BUSY);
+                self.busy.insert(peer, until);
             }
             Ok(Reply::Summary { authors, more }) if current.summary => {
                 self.summary(&authors, more, cx, known)

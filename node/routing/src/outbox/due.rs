@@ -5,7 +5,7 @@ use rand::RngExt as _;
 
 use super::Outbox;
 use crate::action::{DueRow, Kind, Ticket};
-use crate::config::{Config, REPROVIDE_EARLY};
+use crate::config::{Config, MAX_AHEAD, REPROVIDE_EARLY};
 use crate::cx::Cx;
 use crate::input::Failure;
 use crate::point::{Point, Prefix};
@@ -56,9 +56,11 @@ impl Outbox {
             .any(|point| entry_of(point).is_some_and(|entry| entry.open.is_none()));
         let mut taken: Vec<(Point, RecordCid)> = if is_round {
             let near = self.by_point.range(region.first()..=region.last());
-            near.filter(|(_, cid)| {
+            near.filter(|(point, cid)| {
                 let entry = self.entries.get(*cid);
-                entry.is_some_and(|entry| !entry.providing && entry.due <= ahead)
+                // What was due once stays due, whatever the clock says now.
+                let is_due = |due: Timestamp| due <= ahead || self.ready.contains(point);
+                entry.is_some_and(|entry| !entry.providing && is_due(entry.due))
             })
             .map(|(point, cid)| (*point, *cid))
             .collect()
@@ -93,10 +95,8 @@ impl Outbox {
             entry.provided_at = now;
             entry.mend();
             // Each round is told to the mesh as well, which is what keeps labels alive at peers that are not near.
-            if entry.open.is_none()
-                && now.since(entry.stamp) > config.interval() / 2
-                && entry.announce_at.is_none()
-            {
+            let old = now.since(entry.stamp) > config.interval() / 2 || entry.stamp > now + MAX_AHEAD;
+            if entry.open.is_none() && old && entry.announce_at.is_none() {
                 entry.announce_at = Some(now);
             }
             row = Some(DueRow {

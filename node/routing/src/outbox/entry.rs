@@ -59,6 +59,8 @@ pub(crate) struct Entry {
     pub open: Option<Timestamp>,
     /// The request that made it so.
     pub filing: Ticket,
+    /// The stamp of its row in the outbox, which tells it from the rows of other requests.
+    pub row_stamp: Timestamp,
     pub provide_tries: u8,
     pub announce_tries: u8,
     pub providing: bool,
@@ -81,6 +83,7 @@ impl Entry {
             announce_at: None,
             open: None,
             filing,
+            row_stamp: stamp,
             provide_tries: 0,
             announce_tries: 0,
             providing: false,

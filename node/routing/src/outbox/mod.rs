@@ -17,7 +17,7 @@ pub use entry::{News, Progress};
 
 use self::entry::Entry;
 use crate::action::{Action, Change, DueRow, Kind, OutboxRow, Refused, RequestId, Ticket};
-use crate::config::{Config, STEP_DEADLINE, TOMBSTONE_TTL};
+use crate::config::{Config, MAX_AHEAD, REPROVIDE_INTERVAL, STEP_DEADLINE, TOMBSTONE_TTL};
 use crate::cx::Cx;
 use crate::input::Failure;
 use crate::point::Point;
@@ -28,7 +28,8 @@ const MAX_DUE_ROWS: usize = 1_024;
 
 #[derive(Debug)]
 struct Filing {
-    request: RequestId,
+    /// Who waits for it; nobody when the record has gone and we take it back ourselves.
+    request: Option<RequestId>,
     row: OutboxRow,
     asked_at: Timestamp,
 }
@@ -57,19 +58,36 @@ impl Outbox {
     /// Takes up the rows of the last run.
     pub fn restore(outbox: Vec<OutboxRow>, published: Vec<DueRow>, now: Timestamp) -> Self {
         let mut me = Self::default();
+        // Stamps and due times far ahead can only come from a clock that was wrong; nobody would listen to such stamps.
+        let is_sound = |stamp: Timestamp| stamp <= now + MAX_AHEAD;
         for row in published {
-            me.last_stamp = me.last_stamp.max(row.stamp);
-            let mut entry = Entry::new(Kind::Publish, row.stamp, Ticket(0));
-            // A due time far ahead can only come from a clock that was wrong.
-            entry.due = row.due.min(now + crate::config::REPROVIDE_INTERVAL);
-            (entry.provided, entry.announced) = (true, true);
+            let stamp = if is_sound(row.stamp) {
+                row.stamp
+            } else {
+                Timestamp::EPOCH
+            };
+            me.last_stamp = me.last_stamp.max(stamp);
+            let mut entry = Entry::new(Kind::Publish, stamp, Ticket(0));
+            entry.due = row.due.min(now + REPROVIDE_INTERVAL);
+            let known = |at: Timestamp| at > Timestamp::EPOCH;
+            (entry.provided, entry.announced) = (known(row.provided_at), known(stamp));
             // A stamp is written down once the announcement with it is out.
-            (entry.provided_at, entry.announced_at) = (row.provided_at, row.stamp);
+            (entry.provided_at, entry.announced_at) = (row.provided_at.min(now), stamp);
+            // The last run provided it again and was stopped before it told the mesh.
+            if row.provided_at > stamp && now.since(stamp) > REPROVIDE_INTERVAL / 2 {
+                entry.announce_at = Some(now);
+            }
             me.put(row.cid, entry);
         }
-        for row in outbox {
+        for mut row in outbox {
+            let row_stamp = row.stamp;
+            if !is_sound(row.stamp) {
+                row.stamp = now;
+                row.announced = false;
+            }
             me.last_stamp = me.last_stamp.max(row.stamp);
             let mut entry = Entry::new(row.kind, row.stamp, Ticket(0));
+            entry.row_stamp = row_stamp;
             match row.kind {
                 Kind::Publish => {
                     entry.open = Some(row.filed_at);
@@ -92,9 +110,15 @@ impl Outbox {
         me
     }
 
-    /// A time for an announcement, later than every one before it.
+    /// A time for an announcement, later than every one before it. Where that would be so far ahead that nobody listened,
+    /// our clock was wrong, and what was said then was not heard.
     pub fn next_stamp(&mut self, now: Timestamp) -> Timestamp {
-        self.last_stamp = now.max(self.last_stamp.next());
+        let after = self.last_stamp.next();
+        self.last_stamp = if after > now + MAX_AHEAD {
+            now
+        } else {
+            now.max(after)
+        };
         self.last_stamp
     }
 
@@ -129,6 +153,11 @@ impl Outbox {
             });
             return;
         }
+        self.write(Some(request), cid, kind, cx);
+    }
+
+    /// Asks the disk for the row of a request.
+    fn write(&mut self, request: Option<RequestId>, cid: RecordCid, kind: Kind, cx: &mut Cx<'_>) {
         let row = OutboxRow {
             cid,
             kind,
@@ -163,19 +192,20 @@ impl Outbox {
         if let Err(failure) = result {
             cx.counters.refused_storage += 1;
             let outcome = Err(Refused::NotRecorded(failure));
-            cx.push(Action::Acknowledge { request, outcome });
+            cx.out
+                .extend(request.map(|request| Action::Acknowledge { request, outcome }));
             return;
         }
-        let acknowledged = Action::Acknowledge {
+        let acknowledged = request.map(|request| Action::Acknowledge {
             request,
             outcome: Ok(()),
-        };
+        });
         if self
             .entries
             .get(&row.cid)
             .is_some_and(|entry| entry.filing > ticket)
         {
-            cx.push(acknowledged);
+            cx.out.extend(acknowledged);
             return;
         }
         let before = self.take(&row.cid);
@@ -183,7 +213,9 @@ impl Outbox {
         entry.open = Some(row.filed_at);
         entry.announce_at = Some(cx.now);
         if let Some(before) = before {
-            entry.stamp = entry.stamp.max(before.stamp);
+            if before.stamp <= cx.now + MAX_AHEAD {
+                entry.stamp = entry.stamp.max(before.stamp);
+            }
             (entry.providing, entry.announcing) = (before.providing, before.announcing);
             (entry.provided_at, entry.announced_at) = (before.provided_at, before.announced_at);
         }
@@ -198,7 +230,8 @@ impl Outbox {
                 cx.push(Action::StopServing { cid: row.cid });
             }
         }
-        cx.push(acknowledged);
+        // Where nobody waits for the answer, somebody may follow the record's news.
+        cx.push(acknowledged.unwrap_or(Action::Settled { cid: row.cid }));
         self.put(row.cid, entry);
     }
 
@@ -252,17 +285,11 @@ impl Outbox {
         true
     }
 
-    /// A published record is no longer in the published set.
+    /// A published record was deleted: it is taken back, so that nobody looks for it here any more.
     pub fn orphaned(&mut self, cid: &RecordCid, cx: &mut Cx<'_>) {
-        cx.counters.orphans += 1;
-        if self.take(cid).is_some() {
-            cx.push(Action::Settled { cid: *cid });
-            let ticket = cx.ticket();
-            cx.push(Action::Persist {
-                ticket,
-                change: Change::Forget(*cid),
-            });
-            cx.push(Action::StopServing { cid: *cid });
+        if self.is_published(cid) && self.filing_of(cid).is_none() {
+            cx.counters.orphans += 1;
+            self.write(None, *cid, Kind::Withdraw, cx);
         }
     }
 
@@ -275,18 +302,21 @@ impl Outbox {
         let Some(filed_at) = entry.open.filter(|_| done || entry.failed) else {
             return;
         };
-        let (kind, stamp) = (entry.kind, entry.stamp);
+        let (kind, stamp, was) = (entry.kind, entry.stamp, entry.row_stamp);
         let ticket = cx.ticket();
         let change = match kind {
-            Kind::Publish => Change::Forget(*cid),
+            Kind::Publish => Change::Forget { cid: *cid, was },
             // The row stays: it is the tombstone. A withdrawal that was given up is told to those who catch up.
-            Kind::Withdraw => Change::Update(OutboxRow {
-                cid: *cid,
-                kind,
-                stamp,
-                filed_at,
-                announced: true,
-            }),
+            Kind::Withdraw => Change::Update {
+                row: OutboxRow {
+                    cid: *cid,
+                    kind,
+                    stamp,
+                    filed_at,
+                    announced: true,
+                },
+                was,
+            },
         };
         if done {
             cx.counters.completed += 1;
@@ -294,7 +324,12 @@ impl Outbox {
             cx.counters.failed += 1;
         }
         cx.push(Action::Persist { ticket, change });
-        self.change(cid, |entry| entry.open = None);
+        self.change(cid, |entry| {
+            entry.open = None;
+            if kind == Kind::Withdraw {
+                entry.row_stamp = stamp;
+            }
+        });
         cx.push(Action::Settled { cid: *cid });
     }
 
@@ -304,11 +339,17 @@ impl Outbox {
             if until > cx.now {
                 break;
             }
-            self.take(&cid);
+            let Some(entry) = self.take(&cid) else {
+                self.withdrawn_until.pop_first();
+                continue;
+            };
             let ticket = cx.ticket();
             cx.push(Action::Persist {
                 ticket,
-                change: Change::Forget(cid),
+                change: Change::Forget {
+                    cid,
+                    was: entry.row_stamp,
+                },
             });
         }
         while let Some((ticket, filing)) = self.filings.first_key_value() {
@@ -320,7 +361,8 @@ impl Outbox {
             self.filings.remove(&ticket);
             self.filed.remove(&(cid, ticket));
             let outcome = Err(Refused::NotRecorded(Failure::TimedOut));
-            cx.push(Action::Acknowledge { request, outcome });
+            cx.out
+                .extend(request.map(|request| Action::Acknowledge { request, outcome }));
         }
         while !self.dirty.is_empty() {
             let rows = self

@@ -82,10 +82,7 @@ fn rows_told_by_their_author_are_claims() {
 
 #[test]
 fn hearsay_of_a_withdrawal_makes_us_ask_the_author() {
-    for (answer, fault) in [
-        (Err(Failure::NotFound), None),
-        (Ok(()), Some(Fault::FalseHearsay)),
-    ] {
+    for answer in [Err(Failure::NotFound), Ok(())] {
         let mut node = Harness::new();
         node.hear(1, said(1, &["a"], node.now));
         node.now = node.now + Duration::from_secs(5);
@@ -105,14 +102,80 @@ fn hearsay_of_a_withdrawal_makes_us_ask_the_author() {
             Err(reason) => node.feed(Input::FetchFailed { ticket, reason }),
         };
         let status = node.brain.status();
-        match fault {
-            None => assert_eq!((status.claimed + status.verified, status.tombstones), (0, 1)),
-            Some(fault) => {
-                assert_eq!(status.verified, 1);
-                assert!(actions.contains(&Action::Score { peer: peer(9), fault }));
-            }
-        }
+        let known = (status.claimed + status.verified, status.tombstones);
+        assert_eq!(known, if answer.is_ok() { (1, 0) } else { (0, 1) });
+        // It tells what others told it.
+        let scored = |action: &Action| matches!(action, Action::Score { .. });
+        assert!(!actions.iter().any(scored), "{actions:?}");
     }
+}
+
+/// A relay says that a record which we know from a third party, or do not know, was withdrawn, and another that it was not.
+#[test]
+fn where_third_parties_contradict_each_other_the_author_is_asked() {
+    let mut node = Harness::new();
+    let now = node.now;
+    tell(&mut node, 9, 1, vec![row(1, &["a"], now)]);
+    assert_eq!(node.brain.status().hearsay, 1);
+    node.now = node.now + Duration::from_secs(5);
+    let actions = tell(&mut node, 8, 1, vec![row(1, &[], now + Duration::from_secs(5))]);
+    assert_eq!(
+        node.brain.status().hearsay,
+        1,
+        "not removed on the word of a third party"
+    );
+    let (ticket, wanted, from) = fetch(&actions);
+    assert_eq!((wanted, from), (cid(1), peer(1)));
+    let reason = Failure::NotFound;
+    node.feed(Input::FetchFailed { ticket, reason });
+    assert_eq!(
+        (node.brain.status().hearsay, node.brain.status().tombstones),
+        (0, 1)
+    );
+
+    tell(&mut node, 8, 1, vec![row(2, &[], now + Duration::from_secs(60))]);
+    let actions = tell(&mut node, 9, 1, vec![row(2, &["a"], now)]);
+    let (ticket, wanted, _) = fetch(&actions);
+    assert_eq!(wanted, cid(2));
+    node.feed(Input::Fetched {
+        ticket,
+        labels: labels(&["a"]),
+    });
+    assert_eq!(
+        (node.brain.status().verified, node.brain.status().tombstones),
+        (1, 1)
+    );
+}
+
+/// One peer that is busy for an hour keeps nobody else from telling.
+#[test]
+fn a_busy_peer_is_left_alone_and_the_next_is_asked() {
+    let mut node = Harness::new();
+    let actions = node.feed(Input::PeerConnected {
+        peer: peer(9),
+        catchup: true,
+    });
+    let (exchange, ..) = ask(&actions);
+    node.feed(Input::PeerConnected {
+        peer: peer(8),
+        catchup: true,
+    });
+    let result = Ok(Reply::Busy { retry_seconds: 3600 });
+    let mut actions = node.feed(Input::CatchupReplied { exchange, result });
+    let begin = node.now;
+    while !is_asking(&actions) {
+        actions = node.pass(Duration::from_secs(1));
+    }
+    assert!(node.now.since(begin) <= Duration::from_secs(15));
+    let (exchange, asked, _) = ask(&actions);
+    assert_eq!(asked, peer(8));
+    let (authors, more) = (Vec::new(), false);
+    let result = Ok(Reply::Summary { authors, more });
+    actions = node.feed(Input::CatchupReplied { exchange, result });
+    while !is_asking(&actions) {
+        actions = node.pass(Duration::from_secs(1));
+    }
+    assert_eq!(ask(&actions).1, peer(8), "the other is still busy");
 }
 
 #[test]

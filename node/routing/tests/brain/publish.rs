@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dirnode_record::{Label, Namespace};
+use dirnode_record::{Label, Namespace, RecordCid};
 use dirnode_routing::config::{REPROVIDE_INTERVAL, TOMBSTONE_TTL};
 use dirnode_routing::{
     Action, Change, Config, DueRow, Failure, Input, Kind, OutboxRow, Progress, Refused, RequestId, Restored,
@@ -47,7 +47,7 @@ fn nothing_is_acknowledged_or_told_before_it_is_on_disk() {
     assert_eq!(node.brain.progress(&cid(1)), Some(Progress::InProgress(None)));
     let actions = node.feed(Input::Labels {
         ticket: load,
-        labels: Some(labels(&["a"])),
+        labels: Ok(Some(labels(&["a"]))),
     });
     let (announce, told) = announces(&actions).remove(0);
     assert_eq!(told.labels, labels(&["a"]));
@@ -62,7 +62,7 @@ fn nothing_is_acknowledged_or_told_before_it_is_on_disk() {
     assert!(
         persists(&actions)
             .iter()
-            .any(|(_, change)| *change == Change::Forget(cid(1)))
+            .any(|(_, change)| matches!(change, Change::Forget { cid: which, .. } if *which == cid(1)))
     );
     let due = find(&actions, |action| match action {
         Action::PersistDue { rows } => Some(rows[0].clone()),
@@ -117,7 +117,7 @@ fn failed_steps_are_tried_again_later_each_time_and_reported_after_a_day() {
     let ticket = load(&actions);
     let told = node.feed(Input::Labels {
         ticket,
-        labels: Some(Vec::new()),
+        labels: Ok(Some(Vec::new())),
     });
     assert!(
         announces(&told).is_empty(),
@@ -182,7 +182,7 @@ fn long_label_lists_go_out_in_parts_with_one_time() {
     let ticket = load(&actions);
     let actions = node.feed(Input::Labels {
         ticket,
-        labels: Some(many.clone()),
+        labels: Ok(Some(many.clone())),
     });
     let parts = announces(&actions);
     assert_eq!(parts.len(), 3);
@@ -202,7 +202,7 @@ fn long_label_lists_go_out_in_parts_with_one_time() {
     let ticket = load(&actions);
     let actions = node.feed(Input::Labels {
         ticket,
-        labels: Some(labels(&["a"])),
+        labels: Ok(Some(labels(&["a"]))),
     });
     assert!(announces(&actions)[0].1.timestamp > parts[0].1.timestamp);
 }
@@ -254,8 +254,14 @@ fn rows_of_the_last_run_are_taken_up() {
             .any(|action| matches!(action, Action::Provide { cid: due, .. } if *due == cid(4)))
     );
     let actions = node.pass(TOMBSTONE_TTL);
-    let forgotten: Vec<Change> = persists(&actions).into_iter().map(|(_, change)| change).collect();
-    assert!(forgotten.contains(&Change::Forget(cid(2))) && forgotten.contains(&Change::Forget(cid(3))));
+    let forgotten: Vec<RecordCid> = persists(&actions)
+        .into_iter()
+        .filter_map(|(_, change)| match change {
+            Change::Forget { cid, .. } => Some(cid),
+            _ => None,
+        })
+        .collect();
+    assert!(forgotten.contains(&cid(2)) && forgotten.contains(&cid(3)));
 }
 
 #[test]
@@ -265,7 +271,7 @@ fn unpublish_stops_serving_at_once_and_is_announced_with_a_newer_time() {
     let loading = load(&actions);
     let actions = node.feed(Input::Labels {
         ticket: loading,
-        labels: Some(labels(&["a"])),
+        labels: Ok(Some(labels(&["a"]))),
     });
     let (ticket, published) = announces(&actions).remove(0);
     let actions = node.feed(Input::Unpublish {
@@ -312,7 +318,7 @@ fn labels_read_after_a_withdrawal_are_not_announced() {
     });
     let actions = node.feed(Input::Labels {
         ticket: loading,
-        labels: Some(labels(&["a"])),
+        labels: Ok(Some(labels(&["a"]))),
     });
     assert!(announces(&actions).iter().all(|(_, told)| told.withdrawn));
 }
@@ -356,15 +362,186 @@ fn too_many_open_publications_are_refused_and_taking_back_is_not() {
     );
 }
 
+/// A record that was deleted while it was published: nobody is to look for it here any more, now or after a restart.
 #[test]
-fn a_record_that_is_gone_is_announced_no_more() {
+fn a_record_that_is_gone_is_taken_back() {
     let mut node = Harness::new().connected();
     let actions = node.publish(1);
     let ticket = load(&actions);
-    let actions = node.feed(Input::Labels { ticket, labels: None });
-    assert!(actions.contains(&Action::StopServing { cid: cid(1) }));
-    assert!(!node.brain.is_published(&cid(1)));
+    let actions = node.feed(Input::Labels {
+        ticket,
+        labels: Ok(None),
+    });
+    let (ticket, change) = persists(&actions).remove(0);
+    assert!(
+        matches!(&change, Change::Withdraw(row) if row.cid == cid(1)),
+        "{change:?}"
+    );
     assert_eq!(node.brain.counters().orphans, 1);
+    let actions = node.feed(Input::Persisted {
+        ticket,
+        result: Ok(()),
+    });
+    assert!(actions.contains(&Action::StopServing { cid: cid(1) }));
+    assert_eq!(settled(&actions), 1, "whoever follows its news learns of it");
+    assert!(!node.brain.is_published(&cid(1)));
+    let told = announces(&actions);
+    assert!(told[0].1.withdrawn && told[0].1.cid == cid(1));
+}
+
+/// The index of a large store is not there at once after a start.
+#[test]
+fn labels_that_cannot_be_read_now_are_read_later() {
+    let mut node = Harness::new().connected();
+    let actions = node.publish(1);
+    let ticket = load(&actions);
+    let actions = node.feed(Input::Labels {
+        ticket,
+        labels: Err(Failure::Busy),
+    });
+    assert!(announces(&actions).is_empty() && persists(&actions).is_empty());
+    assert!(node.brain.is_published(&cid(1)));
+    let actions = node.pass(Duration::from_secs(60));
+    let ticket = load(&actions);
+    let actions = node.feed(Input::Labels {
+        ticket,
+        labels: Ok(Some(labels(&["a"]))),
+    });
+    assert_eq!(announces(&actions).len(), 1);
+}
+
+/// Taken back and published again at once: what tidies up behind the withdrawal must not touch the new row.
+#[test]
+fn tidying_up_behind_a_request_names_its_own_row() {
+    let mut node = Harness::new().connected();
+    let actions = node.publish(1);
+    let actions = node.feed(Input::Labels {
+        ticket: load(&actions),
+        labels: Ok(Some(labels(&["a"]))),
+    });
+    let (ticket, result) = (announces(&actions)[0].0, Ok(()));
+    node.feed(Input::AnnounceSent { ticket, result });
+    let actions = node.feed(Input::Unpublish {
+        request: RequestId(2),
+        cid: cid(1),
+    });
+    let (ticket, change) = persists(&actions).remove(0);
+    let Change::Withdraw(withdrawal) = change else {
+        panic!("{change:?}")
+    };
+    let result = Ok(());
+    let actions = node.feed(Input::Persisted { ticket, result });
+    let (announce, _) = announces(&actions).remove(0);
+    let actions = node.feed(Input::Publish {
+        request: RequestId(3),
+        cid: cid(1),
+    });
+    let (_, change) = persists(&actions).remove(0);
+    let Change::Publish(publication) = change else {
+        panic!("{change:?}")
+    };
+    let result = Ok(());
+    let actions = node.feed(Input::AnnounceSent {
+        ticket: announce,
+        result,
+    });
+    let changes = persists(&actions);
+    let [(_, Change::Update { row, was })] = &changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!((row.kind, *was), (Kind::Withdraw, withdrawal.stamp));
+    assert_ne!(*was, publication.stamp);
+}
+
+/// A clock that was ahead for a while: nobody listens to stamps of tomorrow, so they must not bind us.
+#[test]
+fn stamps_of_a_clock_that_was_ahead_are_given_up() {
+    let tomorrow = BEGIN + Duration::from_secs(24 * 3600);
+    let mut node = Harness::new().connected();
+    let now = node.now;
+    node.now = tomorrow;
+    let actions = node.publish(1);
+    let ticket = load(&actions);
+    let read = |ticket| Input::Labels {
+        ticket,
+        labels: Ok(Some(labels(&["a"]))),
+    };
+    let actions = node.feed(read(ticket));
+    assert!(announces(&actions)[0].1.timestamp >= tomorrow);
+    node.now = now;
+    let actions = node.publish(2);
+    let ticket = load(&actions);
+    let actions = node.feed(read(ticket));
+    assert!(announces(&actions)[0].1.timestamp < now + Duration::from_secs(1));
+
+    // The same with rows of a run whose clock was ahead.
+    let rows = Restored {
+        outbox: vec![OutboxRow {
+            cid: cid(3),
+            kind: Kind::Withdraw,
+            stamp: tomorrow,
+            filed_at: tomorrow,
+            announced: true,
+        }],
+        published: vec![DueRow {
+            cid: cid(4),
+            due: tomorrow,
+            stamp: tomorrow,
+            provided_at: tomorrow,
+        }],
+        ..Restored::default()
+    };
+    let mut node = Harness::with(Config::default(), rows).connected();
+    let mut told = Vec::new();
+    let mut actions = node.feed(Input::Wake);
+    for _ in 0..2 {
+        let loading: Vec<_> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::LoadLabels { ticket, .. } => Some(*ticket),
+                _ => None,
+            })
+            .collect();
+        told.extend(announces(&actions).into_iter().map(|(_, told)| told));
+        actions = Vec::new();
+        for ticket in loading {
+            actions.extend(node.feed(read(ticket)));
+        }
+    }
+    assert!(
+        told.iter().all(|told| told.timestamp < tomorrow) && told.len() <= 2,
+        "{told:?}"
+    );
+}
+
+/// Keys were due, and then the clock was put back by a day.
+#[test]
+fn a_clock_that_is_put_back_holds_nothing_up() {
+    for count in [2_u32, 200] {
+        let published = (0..count)
+            .map(|n| DueRow {
+                cid: cid(n),
+                due: BEGIN + Duration::from_secs(3600),
+                stamp: BEGIN,
+                provided_at: BEGIN,
+            })
+            .collect();
+        let rows = Restored {
+            published,
+            ..Restored::default()
+        };
+        let mut node = Harness::with(Config::default(), rows);
+        node.now = BEGIN + Duration::from_secs(7200);
+        // Nobody to tell: what is due waits.
+        node.feed(Input::Table { table: 0, mesh: 0 });
+        node.feed(Input::Wake);
+        node.now = BEGIN.before(Duration::from_secs(24 * 3600));
+        node.feed(Input::Table { table: 30, mesh: 0 });
+        node.now = BEGIN + Duration::from_secs(7201);
+        node.feed(Input::Wake);
+        let status = node.brain.status();
+        assert!(status.provides + status.sweeps > 0, "{status:?}");
+    }
 }
 
 #[test]
@@ -415,7 +592,7 @@ fn news_tells_what_was_tried_what_went_through_and_what_comes_next() {
     let news = node.brain.news(&cid(1)).unwrap();
     assert_eq!((news.provide_tries, news.failure), (1, Some(Failure::TimedOut)));
     assert!(news.next_provide > Some(node.now));
-    let labels = Some(labels(&["a"]));
+    let labels = Ok(Some(labels(&["a"])));
     let actions = node.feed(Input::Labels { ticket: load, labels });
     let ticket = announces(&actions)[0].0;
     let result = Ok(());

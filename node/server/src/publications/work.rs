@@ -7,8 +7,8 @@ use dirnode_proto::events::v1::EventType;
 use dirnode_proto::routing::v1::publish_request::Request;
 use dirnode_proto::routing::v1::{PublicationStatus, PublishRequest};
 use dirnode_record::RecordCid;
-use dirnode_routing::Refused;
 use dirnode_routing::config::GIVE_UP_AFTER;
+use dirnode_routing::{Failure, Refused};
 use dirnode_store::{StoreError, StoreErrorKind};
 use futures_util::StreamExt as _;
 use prost::Message as _;
@@ -93,8 +93,16 @@ impl Publications {
             Err(reason) => return Ok(Err(reason)),
         };
         let select = async |asked: &[dirnode_proto::search::v1::RecordQuery]| {
-            let found = queries::select(&self.0.store, asked).await;
-            let found = found.map_err(|error| error.to_string())?;
+            let found = loop {
+                match queries::select(&self.0.store, asked).await {
+                    Ok(found) => break found,
+                    // The index of a large store is not there at once.
+                    Err(error) if error.is_unavailable() && !self.is_too_old(head.created_ns) => {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    Err(error) => return Err(error.to_string()),
+                }
+            };
             Ok(Chosen {
                 cids: found.into_iter().collect(),
                 by_query: true,
@@ -192,7 +200,10 @@ impl Publications {
         loop {
             match routing.publish(cid).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(Refused::Full { .. })) if !self.is_too_old(since_ns) => {
+                // A disk that is behind is waited for as well.
+                Ok(Err(Refused::Full { .. } | Refused::NotRecorded(Failure::Busy | Failure::TimedOut)))
+                    if !self.is_too_old(since_ns) =>
+                {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Ok(Err(refused)) => return Err(refused.to_string()),

@@ -346,9 +346,20 @@ impl Driver {
             Action::LoadLabels { ticket, cid } => {
                 let store = self.store.clone();
                 self.report("routing.labels", async move {
-                    let listed = tokio::task::spawn_blocking(move || store.listed(&cid)).await;
-                    let labels = listed.ok().and_then(Result::ok).flatten();
-                    let labels = labels.map(|listed| listed.labels);
+                    let listed = tokio::task::spawn_blocking(move || {
+                        // A deleted record is listed until it is taken back.
+                        if store.contains(cid) {
+                            store.listed(&cid)
+                        } else {
+                            Ok(None)
+                        }
+                    });
+                    // The index of a large store is not there at once: that says nothing about the record.
+                    let labels = match listed.await {
+                        Ok(Ok(listed)) => Ok(listed.map(|listed| listed.labels)),
+                        Ok(Err(_)) => Err(Failure::Busy),
+                        Err(_) => Err(Failure::Storage),
+                    };
                     Input::Labels { ticket, labels }
                 });
             }
@@ -565,7 +576,7 @@ pub(super) fn failure(error: &NetworkError) -> Failure {
 fn penalty(fault: Fault) -> f64 {
     match fault {
         Fault::Lied | Fault::WrongBytes => -3.0,
-        Fault::NoRecord | Fault::FalseHearsay | Fault::BadPage => -1.0,
+        Fault::NoRecord | Fault::BadPage => -1.0,
         _ => -0.5,
     }
 }

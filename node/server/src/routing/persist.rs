@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use dirnode_record::RecordCid;
-use dirnode_routing::{Change, DueRow, Failure, Input, Ticket};
+use dirnode_routing::{Change, DueRow, Failure, Input, Ticket, Timestamp};
 use dirnode_store::{Store, StoreError, StoreErrorKind};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
-use super::rows::{due_key, due_value, outbox_key, outbox_value};
+use super::rows::{due_key, due_value, outbox_key, outbox_row, outbox_value};
 use crate::runtime;
 
 /// Changes of so many records go on at once; the store writes them in one group.
@@ -28,8 +28,8 @@ pub(super) struct Persister {
 
 fn cid_of(change: &Change) -> RecordCid {
     match change {
-        Change::Publish(row) | Change::Withdraw(row) | Change::Update(row) => row.cid,
-        Change::Forget(cid) => *cid,
+        Change::Publish(row) | Change::Withdraw(row) | Change::Update { row, .. } => row.cid,
+        Change::Forget { cid, .. } => *cid,
     }
 }
 
@@ -121,7 +121,28 @@ async fn perform(store: &Store, change: Change) -> Result<(), StoreError> {
             store.unmark_published(row.cid).await?;
             store.delete_job(&due_key(&row.cid)).await.map(drop)
         }
-        Change::Update(row) => store.put_job(&outbox_key(&row.cid), outbox_value(&row)).await,
-        Change::Forget(cid) => store.delete_job(&outbox_key(&cid)).await.map(drop),
+        // A lane works in order, so nothing comes between the look and the change.
+        Change::Update { row, was } => {
+            let key = outbox_key(&row.cid);
+            if holds(store, &key, was).await? {
+                store.put_job(&key, outbox_value(&row)).await?;
+            }
+            Ok(())
+        }
+        Change::Forget { cid, was } => {
+            let key = outbox_key(&cid);
+            if holds(store, &key, was).await? {
+                store.delete_job(&key).await?;
+            }
+            Ok(())
+        }
     }
+}
+
+/// Whether the outbox row is the one meant, and not that of a newer request.
+async fn holds(store: &Store, key: &str, was: Timestamp) -> Result<bool, StoreError> {
+    let there = store.job(key).await?;
+    Ok(there
+        .and_then(|value| outbox_row(key, &value))
+        .is_some_and(|row| row.stamp == was))
 }

@@ -74,7 +74,7 @@ pub(super) fn due_value(row: &DueRow) -> Bytes {
     })
 }
 
-fn outbox_row(key: &str, value: &[u8]) -> Option<OutboxRow> {
+pub(super) fn outbox_row(key: &str, value: &[u8]) -> Option<OutboxRow> {
     let cid = RecordCid::parse(key.strip_prefix(OUTBOX)?)?;
     let row: Outbox = serde_json::from_slice(value).ok()?;
     (row.v == VERSION).then_some(OutboxRow {
