@@ -37,7 +37,7 @@ fn the_trace_of_a_small_run_is_known() {
     assert_eq!(run(&small(), 7).trace, GOLDEN);
 }
 
-const GOLDEN: &str = "584c8c08d31730a7c2e9d4646b6740b64fb764c362ec1e334d13b74ae52a6e02";
+const GOLDEN: &str = "2cdff970c079c4348cad0f95212a6f6ffa3897cac635d05c2cbfef38d7202b29";
 
 #[test]
 fn every_file_is_read_and_names_are_unique() {

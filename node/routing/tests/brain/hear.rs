@@ -8,7 +8,7 @@ use dirnode_routing::{
     Verdict,
 };
 
-use crate::{BEGIN, Harness, cid, index, labels, peer, row, said, tell};
+use crate::{BEGIN, Harness, cid, fetch, index, labels, peer, row, said, tell};
 
 #[test]
 fn announcements_are_judged_by_author_and_time() {
@@ -94,6 +94,27 @@ fn announcements_are_judged_by_author_and_time() {
         (1, 1, 1)
     );
     assert_eq!(counters.freshness.count, 5);
+}
+
+/// Of a record that we have looked at nothing is news, but others behind us have not seen all parts of its announcement.
+#[test]
+fn every_part_of_a_long_announcement_is_passed_on() {
+    let mut node = Harness::new();
+    let actions = node.sight(1, 1);
+    let (ticket, ..) = fetch(&actions);
+    node.feed(Input::Fetched {
+        ticket,
+        labels: labels(&["a", "b", "c"]),
+    });
+    assert_eq!(node.brain.status().verified, 1);
+    let now = node.now;
+    for part in ["a", "b", "c"] {
+        assert_eq!(
+            node.hear(1, said(1, &[part], now)).0,
+            Verdict::Accept,
+            "part {part}"
+        );
+    }
 }
 
 #[test]
