@@ -114,6 +114,67 @@ async fn a_publication_that_cannot_be_done_fails_and_the_node_goes_on() {
     node.stop().await;
 }
 
+/// Nobody was there to be told; when somebody comes, what was deleted meanwhile is taken back rather than announced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_deleted_before_its_news_was_out_is_taken_back() {
+    let node = Setup::default().start().await;
+    let pushed = node
+        .client
+        .ask(PUSH, &[sample("kept"), sample("gone")])
+        .await
+        .unwrap();
+    let (kept, gone) = (cid_of(&pushed[0]), cid_of(&pushed[1]));
+    let job = filed(&node.client, &refs(std::slice::from_ref(&gone))).await;
+    let other = filed(&node.client, &refs(std::slice::from_ref(&kept))).await;
+    reaches(&node.client, &job, IN_PROGRESS).await;
+    node.client.ask(DELETE, &[json!({"cid": gone})]).await.unwrap();
+
+    let peer = Setup::default().joining(&node).await.start().await;
+    reaches(&node.client, &other, COMPLETED).await;
+    reaches(&node.client, &job, FAILED).await;
+    eventually(DEADLINE, || async {
+        let listed = listed(&node.client).await;
+        (listed == [kept.clone()])
+            .then_some(())
+            .ok_or_else(|| format!("{listed:?}"))
+    })
+    .await;
+    finds(&peer.client, 1).await;
+    peer.stop().await;
+    node.stop().await;
+}
+
+/// Published, taken back and published again while the news of each is on its way, and then killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_published_again_survives_kill_9() {
+    let peer = Setup::default().start().await;
+    let address = peer.peer_addresses().await.remove(0);
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--bootstrap-peer", address.as_str()];
+    let mut program = Program::start(folder.path(), &args, &[]);
+    let client = program.client().await;
+    let bodies: Vec<Json> = (0..60).map(|n| sample(&format!("again.{n}"))).collect();
+    let pushed = client.ask(PUSH, &bodies).await.unwrap();
+    let cids: Vec<String> = pushed.iter().map(cid_of).collect();
+    for round in 0..3 {
+        if round > 0 {
+            client.ask(UNPUBLISH, &[refs(&cids)]).await.unwrap();
+        }
+        client.ask(PUBLISH, &[refs(&cids)]).await.unwrap();
+        finds(&peer.client, cids.len()).await;
+    }
+    client.ask(UNPUBLISH, &[refs(&cids)]).await.unwrap();
+    client.ask(PUBLISH, &[refs(&cids)]).await.unwrap();
+    program.kill().await;
+
+    let mut program = Program::start(folder.path(), &args, &[]);
+    let client = program.client().await;
+    assert_eq!(listed(&client).await, sorted(&cids));
+    finds(&peer.client, cids.len()).await;
+    program.kill().await;
+    peer.stop().await;
+}
+
 /// The CIDs of every record by a search, sorted.
 async fn all(client: &Client) -> Vec<String> {
     let answers = client.ask(SEARCH_CIDS, &[json!({})]).await.unwrap();
