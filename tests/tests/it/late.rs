@@ -24,7 +24,7 @@ use crate::publish::refs;
 
 const SEARCH: &str = "/agntcy.dir.routing.v1.RoutingService/Search";
 /// As long as something may take on a machine that does other things as well.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Publishes so many records that nobody else has; gives their CIDs.
 async fn published(node: &TestNode, name: &str, count: usize) -> Vec<String> {
