@@ -22,6 +22,7 @@ use dirnode_routing::{
     Action, Announcement, Brain, Failure, Fault, Input, RequestId, SyncOutcome, Timestamp, Token, Verdict,
 };
 use dirnode_store::Store;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,9 @@ const REPORTS: usize = 4096;
 /// The sizes of table and mesh are looked at this often, and soon after something happened to a peer.
 const LOOK: Duration = Duration::from_secs(2);
 const LOOK_SOON: Duration = Duration::from_millis(100);
+/// Peers that are there for so long and none of them on the topic do without gossip: they learn by provider records and
+/// by catching up, and an announcement would wait for nobody.
+const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// The brain is woken at the latest after this, whatever it says.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// Catch-up pages that wait for their labels; more are answered as busy by the network room's own bound.
@@ -61,6 +65,34 @@ pub(super) struct Driver {
     pages: BTreeMap<Token, oneshot::Sender<Option<Bytes>>>,
     next: u64,
     look_at: tokio::time::Instant,
+    topic: Arc<Topic>,
+}
+
+/// Whether anybody listens on the labels topic.
+#[derive(Debug, Default)]
+struct Topic {
+    /// Since when there are peers and none of them listens.
+    empty_since: Mutex<Option<tokio::time::Instant>>,
+}
+
+impl Topic {
+    /// Takes note of how many peers there are, and on the topic; whether nobody does gossip.
+    fn look(&self, table: usize, on_topic: usize) -> bool {
+        let mut empty_since = self.empty_since.lock();
+        if table == 0 || on_topic > 0 {
+            *empty_since = None;
+        } else {
+            empty_since.get_or_insert_with(tokio::time::Instant::now);
+        }
+        drop(empty_since);
+        self.is_silent()
+    }
+
+    fn is_silent(&self) -> bool {
+        self.empty_since
+            .lock()
+            .is_some_and(|since| since.elapsed() >= SILENT_AFTER)
+    }
 }
 
 /// A message that waits for its verdict.
@@ -103,6 +135,7 @@ impl Driver {
             pages: BTreeMap::new(),
             next: 0,
             look_at: tokio::time::Instant::now(),
+            topic: Arc::default(),
         }
     }
 
@@ -308,6 +341,7 @@ impl Driver {
         self.look_at = tokio::time::Instant::now() + LOOK;
         self.shared.expire((self.clock)());
         let (network, reports, gossip) = (self.network.clone(), self.reports.clone(), self.gossip);
+        let topic = Arc::clone(&self.topic);
         runtime::spawn("routing.look", async move {
             if let Ok(status) = network.status().await {
                 // Without an address that others can dial nothing can be provided.
@@ -316,8 +350,13 @@ impl Driver {
                 } else {
                     status.table
                 };
-                // Without gossip whoever is in the table is all there is to tell.
-                let mesh = if gossip { status.topic_peers } else { table };
+                // Without gossip, ours or theirs, whoever is in the table is all there is to tell.
+                let silent = topic.look(table, status.topic_peers);
+                let mesh = if gossip && !silent {
+                    status.topic_peers
+                } else {
+                    table
+                };
                 let _ = reports.send(Input::Table { table, mesh }).await;
             }
         });
@@ -397,9 +436,12 @@ impl Driver {
                 });
             }
             Action::Announce { ticket, announcement } => {
-                let network = self.network.clone();
+                let (network, topic) = (self.network.clone(), Arc::clone(&self.topic));
                 self.report("routing.announce", async move {
-                    let result = announce(&network, &announcement).await;
+                    let result = match announce(&network, &announcement).await {
+                        Err(Failure::NoPeers) if topic.is_silent() => Ok(()),
+                        result => result,
+                    };
                     Input::AnnounceSent { ticket, result }
                 });
             }
