@@ -94,7 +94,7 @@ impl Behaviour {
                 .memory_bytes
                 .map(memory_connection_limits::Behaviour::with_max_bytes)
                 .into(),
-            per_ip: PerIp::new(limits.per_ip),
+            per_ip: PerIp::new(limits.per_ip, limits.pending_per_ip),
             blocked: allow_block_list::Behaviour::default(),
             book: Book::new(),
             kad: kad_behaviour(id, config, store),

@@ -134,8 +134,11 @@ pub struct Limits {
     pub established_outbound: u32,
     /// Connections with one peer. Two peers that dial each other hold two.
     pub per_peer: u32,
-    /// Inbound connections from one public IP address; behind a private one may be a whole cluster.
+    /// Inbound connections from one public IP address, or the 2^64 IPv6 addresses of one prefix; behind a private one may
+    /// be a whole cluster.
     pub per_ip: u32,
+    /// Of these, such as are still in their handshake. Silent ones keep their place for 15 s.
+    pub pending_per_ip: u32,
     /// Refuse connections when the process takes more than this; `None` is no such limit. The store's caches count.
     pub memory_bytes: Option<usize>,
     /// RPC and catch-up requests served at once.
@@ -164,6 +167,7 @@ impl Default for Limits {
             established_outbound: 400,
             per_peer: 2,
             per_ip: 32,
+            pending_per_ip: 8,
             memory_bytes: None,
             served: 128,
             served_per_peer: 8,
@@ -332,6 +336,7 @@ impl Config {
             ("established_outbound", limits.established_outbound),
             ("per_peer", limits.per_peer),
             ("per_ip", limits.per_ip),
+            ("pending_per_ip", limits.pending_per_ip),
         ] {
             if value == 0 {
                 faults.push(format!("limit {name}: 0 would refuse everyone"));

@@ -1,10 +1,12 @@
-//! How many inbound connections one IP address may hold: a small behaviour.
+//! How many inbound connections one machine may hold: a small behaviour.
 //!
-//! Counts connections from the first packet on, so that silent handshakes count too. Soft state, bounded by the
-//! connections there are.
+//! Counts by block of addresses (an IPv4 address, or the first 64 bits of an IPv6 one) and from the first packet on.
+//! Handshakes that are still pending have a bound of their own, much smaller: there are few places for them in all, and
+//! one that says nothing keeps its place until it times out. Soft state, bounded by the connections there are.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
@@ -19,58 +21,109 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use crate::scope::{Scope, scope};
+use crate::water::block_of;
 
-/// One IP address holds as many inbound connections as it may.
-#[derive(Debug, thiserror::Error)]
-#[error("{ip} holds {limit} inbound connections already")]
-struct TooManyFrom {
-    ip: IpAddr,
-    limit: u32,
+/// Addresses that one machine commands, as they are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Block(IpAddr);
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(ip) => write!(f, "{ip}"),
+            IpAddr::V6(ip) => write!(f, "{ip}/64"),
+        }
+    }
 }
 
-/// Counts inbound connections by IP address.
+/// A block has as many inbound connections as it may.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum TooManyFrom {
+    #[error("{block} holds {limit} inbound connections already")]
+    Connections { block: Block, limit: u32 },
+    #[error("{block} has {limit} inbound handshakes pending already")]
+    Pending { block: Block, limit: u32 },
+}
+
+#[derive(Debug)]
+struct Connection {
+    block: IpAddr,
+    pending: bool,
+}
+
+/// Inbound connections of one block; a pending one counts as held as well.
+#[derive(Debug, Default)]
+struct Counts {
+    held: u32,
+    pending: u32,
+}
+
+/// Counts inbound connections by block.
 #[derive(Debug)]
 pub(crate) struct PerIp {
     limit: u32,
-    connections: HashMap<ConnectionId, IpAddr>,
-    counts: HashMap<IpAddr, u32>,
+    pending_limit: u32,
+    connections: HashMap<ConnectionId, Connection>,
+    counts: HashMap<IpAddr, Counts>,
 }
 
 impl PerIp {
-    pub(crate) fn new(limit: u32) -> Self {
+    /// At most `limit` connections of one block, `pending_limit` of them in their handshake.
+    pub(crate) fn new(limit: u32, pending_limit: u32) -> Self {
         Self {
             limit,
+            pending_limit,
             connections: HashMap::new(),
             counts: HashMap::new(),
         }
     }
 
-    fn admit(&mut self, id: ConnectionId, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
+    fn admit(&mut self, id: ConnectionId, remote: &Multiaddr) -> Result<(), TooManyFrom> {
         // Behind one private address may be a whole cluster, or everybody, where a balancer hides the callers.
         if scope(remote) != Scope::Public {
             return Ok(());
         }
-        let Some(ip) = ip_of(remote) else {
+        let Some(block) = ip_of(remote).map(block_of) else {
             return Ok(());
         };
-        let count = self.counts.entry(ip).or_insert(0);
-        if *count >= self.limit {
-            let limit = self.limit;
-            return Err(ConnectionDenied::new(TooManyFrom { ip, limit }));
+        if let Some(counts) = self.counts.get(&block) {
+            let (block, limit) = (Block(block), self.limit);
+            if counts.held >= limit {
+                return Err(TooManyFrom::Connections { block, limit });
+            }
+            let limit = self.pending_limit;
+            if counts.pending >= limit {
+                return Err(TooManyFrom::Pending { block, limit });
+            }
         }
-        *count = count.saturating_add(1);
-        self.connections.insert(id, ip);
+        let counts = self.counts.entry(block).or_default();
+        counts.held = counts.held.saturating_add(1);
+        counts.pending = counts.pending.saturating_add(1);
+        self.connections.insert(id, Connection { block, pending: true });
         Ok(())
     }
 
-    fn release(&mut self, id: ConnectionId) {
-        let Some(ip) = self.connections.remove(&id) else {
+    /// The handshake is over.
+    fn established(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        if let Some(count) = self.counts.get_mut(&ip) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.counts.remove(&ip);
+        if std::mem::take(&mut connection.pending)
+            && let Some(counts) = self.counts.get_mut(&connection.block)
+        {
+            counts.pending = counts.pending.saturating_sub(1);
+        }
+    }
+
+    fn release(&mut self, id: ConnectionId) {
+        self.established(id);
+        let Some(Connection { block, .. }) = self.connections.remove(&id) else {
+            return;
+        };
+        if let Some(counts) = self.counts.get_mut(&block) {
+            counts.held = counts.held.saturating_sub(1);
+            if counts.held == 0 {
+                self.counts.remove(&block);
             }
         }
     }
@@ -98,16 +151,17 @@ impl NetworkBehaviour for PerIp {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.admit(id, remote)
+        self.admit(id, remote).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         _: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.established(id);
         Ok(dummy::ConnectionHandler)
     }
 
@@ -153,7 +207,7 @@ mod tests {
 
     #[test]
     fn one_address_gets_its_share_and_gets_it_back() {
-        let mut per_ip = PerIp::new(2);
+        let mut per_ip = PerIp::new(2, 2);
         let remote = addr("/ip4/8.8.1.1/tcp/5");
         per_ip.admit(id(1), &remote).unwrap();
         per_ip.admit(id(2), &addr("/ip6/::ffff:8.8.1.1/tcp/6")).unwrap();
@@ -165,9 +219,74 @@ mod tests {
         per_ip.admit(id(3), &remote).unwrap();
     }
 
+    /// Whoever has one address of IPv6 has 2^64 of them.
+    #[test]
+    fn addresses_of_one_block_are_one_machine() {
+        let mut per_ip = PerIp::new(2, 2);
+        per_ip.admit(id(1), &addr("/ip6/2600:1:2:3::1/tcp/5")).unwrap();
+        per_ip.admit(id(2), &addr("/ip6/2600:1:2:3:ffff::/tcp/5")).unwrap();
+        per_ip.established(id(1));
+        let refused = per_ip.admit(id(3), &addr("/ip6/2600:1:2:3:4::9/udp/5/quic-v1"));
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "2600:1:2:3::/64 holds 2 inbound connections already"
+        );
+        per_ip.admit(id(3), &addr("/ip6/2600:1:2:4::1/tcp/5")).unwrap();
+    }
+
+    #[test]
+    fn a_handshake_is_pending_until_it_ends_one_way_or_the_other() {
+        let mut per_ip = PerIp::new(5, 2);
+        let remote = addr("/ip4/8.8.1.1/tcp/5");
+        let mut swarm_asks = |per_ip: &mut PerIp, n| per_ip.handle_pending_inbound_connection(id(n), &remote, &remote);
+        swarm_asks(&mut per_ip, 1).unwrap();
+        swarm_asks(&mut per_ip, 2).unwrap();
+        let refused = swarm_asks(&mut per_ip, 3).unwrap_err();
+        assert_eq!(
+            refused.downcast::<TooManyFrom>().unwrap().to_string(),
+            "8.8.1.1 has 2 inbound handshakes pending already"
+        );
+        for n in 1..=5 {
+            per_ip
+                .handle_established_inbound_connection(id(n), PeerId::random(), &remote, &remote)
+                .unwrap();
+            if n < 4 {
+                swarm_asks(&mut per_ip, n + 2).unwrap();
+            }
+        }
+        let refused = swarm_asks(&mut per_ip, 6).unwrap_err();
+        assert_eq!(
+            refused.downcast::<TooManyFrom>().unwrap(),
+            TooManyFrom::Connections {
+                block: Block("8.8.1.1".parse().unwrap()),
+                limit: 5
+            }
+        );
+        // Three end, three others fail before they are established; each gives its place back once.
+        for n in 1..=3 {
+            per_ip.release(id(n));
+            per_ip.release(id(n));
+        }
+        for n in 6..12 {
+            swarm_asks(&mut per_ip, n).unwrap();
+            per_ip.on_swarm_event(FromSwarm::ListenFailure(ListenFailure {
+                local_addr: &remote,
+                send_back_addr: &remote,
+                error: &libp2p::swarm::ListenError::Aborted,
+                connection_id: id(n),
+                peer_id: None,
+            }));
+        }
+        assert_eq!((per_ip.counts[&"8.8.1.1".parse::<IpAddr>().unwrap()].held, per_ip.connections.len()), (2, 2));
+        for n in 4..=5 {
+            per_ip.release(id(n));
+        }
+        assert!(per_ip.counts.is_empty() && per_ip.connections.is_empty());
+    }
+
     #[test]
     fn local_and_relayed_connections_are_not_counted() {
-        let mut per_ip = PerIp::new(1);
+        let mut per_ip = PerIp::new(1, 1);
         for n in 0..5 {
             per_ip.admit(id(n), &addr("/ip4/127.0.0.1/tcp/5")).unwrap();
             per_ip.admit(id(n), &addr("/ip4/10.0.0.1/tcp/5")).unwrap();

@@ -365,7 +365,7 @@ struct Rank {
 }
 
 /// An address as it is counted: whoever has one IPv6 address has 2^64 of them.
-fn block_of(address: IpAddr) -> IpAddr {
+pub(crate) fn block_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
