@@ -3,13 +3,15 @@
 //! Decides nothing but the verdict on announcements, which `judge` gives. Stopping: not ready any more, the network
 //! closes, the pages end. A task that dies takes the node down.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use dirnode_identity::Loaded;
-use dirnode_network::{Announced, Multiaddr, Network, NetworkEvent, NetworkHandle, Role};
+use dirnode_network::config::peer_of;
+use dirnode_network::{Announced, Multiaddr, Network, NetworkEvent, NetworkHandle, PeerId};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -43,10 +45,9 @@ pub async fn run(settings: Settings, key: Loaded, print: Option<Option<String>>)
     let announcements = Announcements::register(&mut registry);
     let pages_on = open_pages(&settings).await?;
     let announce = settings.network.announce.clone();
-    let role = settings.network.role();
     let mut network = Network::start(settings.network, &key.key, None, &mut registry, clock::runtime())?;
     let peer = network.handle.id();
-    tracing::info!(component = "network", %peer, role = role.name(), "starting");
+    tracing::info!(component = "network", %peer, role = network.handle.role().name(), "starting");
 
     let stop = CancellationToken::new();
     let pages = Arc::new(NodePages {
@@ -218,12 +219,27 @@ impl Pages for NodePages {
         if status.listening.is_empty() {
             return (false, "not ready: not listening\n".to_owned());
         }
-        // With no peers named, nobody has to be there before us.
-        if status.role != Role::Bootstrap && status.table == 0 {
-            return (false, "not ready: no peer in the routing table\n".to_owned());
-        }
-        (true, "ready\n".to_owned())
+        // Whoever names others is no less there for those who want to join: two that name each other would otherwise wait
+        // for each other where nobody is sent to a node that is not ready.
+        let there = match tokio::time::timeout(STATUS_WITHIN, self.handle.peers()).await {
+            Ok(Ok(views)) => views.into_iter().map(|view| view.peer).collect(),
+            _ => HashSet::new(),
+        };
+        (true, ready_text(self.handle.bootstrap_peers(), &there))
     }
+}
+
+/// The page of a node that is ready: which of the bootstrap nodes it names are not connected.
+fn ready_text(named: &[Multiaddr], there: &HashSet<PeerId>) -> String {
+    let mut text = "ready\n".to_owned();
+    for addr in named {
+        if peer_of(addr).is_none_or(|peer| !there.contains(&peer)) {
+            text.push_str("not connected: ");
+            text.push_str(&addr.to_string());
+            text.push('\n');
+        }
+    }
+    text
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -257,5 +273,20 @@ impl Announcements {
                 reason: reason.name(),
             })
             .inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_every_bootstrap_node_that_is_not_connected() {
+        let (one, two) = (PeerId::random(), PeerId::random());
+        let at = |host: &str, peer| -> Multiaddr { format!("/dns/{host}/tcp/8999/p2p/{peer}").parse().unwrap() };
+        let named = [at("a.example", one), at("b.example", two)];
+        assert_eq!(ready_text(&named, &HashSet::from([one, two])), "ready\n");
+        let expected = format!("ready\nnot connected: {}\n", named[1]);
+        assert_eq!(ready_text(&named, &HashSet::from([one])), expected);
     }
 }

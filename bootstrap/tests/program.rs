@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(50);
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dirnode-bootstrap"));
@@ -100,20 +101,15 @@ struct Running {
 
 impl Running {
     fn start(dir: &Path) -> Self {
+        let listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"];
+        Self::start_with(dir, &listen)
+    }
+
+    fn start_with(dir: &Path, more: &[&str]) -> Self {
         let dir = dir.to_str().unwrap();
-        let mut child = command(&[
-            "run",
-            "--data-dir",
-            dir,
-            "--listen",
-            "/ip4/127.0.0.1/tcp/0",
-            "--listen",
-            "/ip4/127.0.0.1/udp/0/quic-v1",
-            "--metrics-address",
-            "127.0.0.1:0",
-            "--log-format",
-            "json",
-        ])
+        let mut args = vec!["run", "--data-dir", dir, "--metrics-address", "127.0.0.1:0", "--log-format", "json"];
+        args.extend_from_slice(more);
+        let mut child = command(&args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -154,6 +150,15 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Where the pages are.
+    fn pages(&mut self) -> String {
+        self.line("listening", |line| {
+            (line["component"] == "metrics").then(|| line["address"].as_str().unwrap().to_owned())
+        })
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -184,9 +189,7 @@ fn a_node_listens_answers_its_pages_and_ends_when_told() {
             (address.contains(transport) && address.ends_with(&peer)).then_some(())
         });
     }
-    let pages = node.line("listening", |line| {
-        (line["component"] == "metrics").then(|| line["address"].as_str().unwrap().to_owned())
-    });
+    let pages = node.pages();
     assert!(get(&pages, "/healthz/live").starts_with("HTTP/1.1 200"));
     assert!(get(&pages, "/healthz/ready").starts_with("HTTP/1.1 200"));
     let metrics = get(&pages, "/metrics");
@@ -206,4 +209,52 @@ fn a_node_listens_answers_its_pages_and_ends_when_told() {
     let mut again = Running::start(folder.path());
     let same = again.line("starting", |line| line["peer"].as_str().map(str::to_owned));
     assert_eq!(same, peer);
+}
+
+/// An address with a free port for the node whose key is in `dir`.
+fn address(dir: &Path) -> (String, String) {
+    let made = run(&["keygen", "--data-dir", dir.to_str().unwrap()]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("/ip4/127.0.0.1/tcp/{}", free.local_addr().unwrap().port());
+    let named = format!("{listen}/p2p/{}", text(&made.stdout).trim());
+    (listen, named)
+}
+
+/// One list of bootstrap nodes for all of them, each being in it itself.
+#[test]
+fn two_nodes_that_name_each_other_are_ready_whoever_comes_first() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [one, two] = [address(folders[0].path()), address(folders[1].path())];
+    let flags = |listen| ["--listen", listen, "--bootstrap-peer", &one.1, "--bootstrap-peer", &two.1];
+    let mut first = Running::start_with(folders[0].path(), &flags(&one.0));
+    first.line("starting", |line| (line["role"] == "member").then_some(()));
+    first.line("listening", |line| (line["multiaddr"] == one.1.as_str()).then_some(()));
+    let pages = first.pages();
+    let alone = get(&pages, "/healthz/ready");
+    assert!(alone.starts_with("HTTP/1.1 200"), "{alone}");
+    assert!(alone.ends_with(&format!("ready\nnot connected: {}\n", two.1)), "{alone}");
+
+    let mut second = Running::start_with(folders[1].path(), &flags(&two.0));
+    for pages in [pages, second.pages()] {
+        let (mut page, mut waited) = (String::new(), Duration::ZERO);
+        while !page.ends_with("\r\nready\n") {
+            assert!(waited < SOON, "{page}");
+            std::thread::sleep(PAUSE);
+            waited += PAUSE;
+            page = get(&pages, "/healthz/ready");
+            assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        }
+    }
+}
+
+#[test]
+fn a_node_whose_list_has_nobody_but_itself_is_a_bootstrap_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listen, named) = address(folder.path());
+    let flags = ["--listen", &listen, "--bootstrap-peer", &named];
+    let mut node = Running::start_with(folder.path(), &flags);
+    node.line("starting", |line| (line["role"] == "bootstrap").then_some(()));
+    node.line("listening", |line| (line["multiaddr"] == named.as_str()).then_some(()));
+    let page = get(&node.pages(), "/healthz/ready");
+    assert!(page.ends_with("\r\nready\n"), "{page}");
 }

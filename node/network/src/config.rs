@@ -187,7 +187,8 @@ pub struct Config {
     pub listen: Vec<Multiaddr>,
     /// Addresses under which peers reach us, when we know better than the network (load balancer, published port).
     pub announce: Vec<Multiaddr>,
-    /// Peers to join through, each ending in `/p2p/<id>`; empty makes this a bootstrap node.
+    /// Peers to join through, each ending in `/p2p/<id>`; empty makes this a bootstrap node. Entries that name the node
+    /// itself are left out when it starts, so that all nodes may have one list.
     pub bootstrap: Vec<Multiaddr>,
     /// How others see us.
     pub reachability: Reachability,
@@ -277,6 +278,13 @@ impl Config {
         } else {
             Role::Member
         }
+    }
+
+    /// Takes the bootstrap peers that are the node itself out, and returns them.
+    pub(crate) fn leave_out(&mut self, own: &PeerId) -> Vec<Multiaddr> {
+        self.bootstrap
+            .extract_if(.., |addr| peer_of(addr) == Some(*own))
+            .collect()
     }
 
     /// Checks every field and names every fault.
@@ -391,6 +399,20 @@ mod tests {
         };
         assert_eq!(faults.len(), 4, "{faults:?}");
         assert!(faults[0].contains("/ip4/10.0.0.1/tcp/1"));
+    }
+
+    #[test]
+    fn a_node_is_not_among_its_own_bootstrap_peers() {
+        let (own, other) = (PeerId::random(), PeerId::random());
+        let at = |peer: PeerId| -> Multiaddr { format!("/ip4/10.0.0.1/tcp/1/p2p/{peer}").parse().unwrap() };
+        let mut config = Config {
+            bootstrap: vec![at(own), at(other), at(own)],
+            ..Config::default()
+        };
+        assert_eq!(config.leave_out(&own), [at(own), at(own)]);
+        assert_eq!((config.bootstrap.as_slice(), config.role()), (&[at(other)][..], Role::Member));
+        config.leave_out(&other);
+        assert_eq!(config.role(), Role::Bootstrap);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::command::{Command, Query, Reply};
 use crate::config::{
-    self, CATCH_UP_PROTOCOL, MAX_ANNOUNCEMENT, MAX_CATCH_UP, MAX_KAD_KEY, QUERY_TIMEOUT, RPC_PROTOCOL,
+    self, CATCH_UP_PROTOCOL, MAX_ANNOUNCEMENT, MAX_CATCH_UP, MAX_KAD_KEY, QUERY_TIMEOUT, RPC_PROTOCOL, Role,
 };
 use crate::error::NetworkError;
 use crate::event::{AnnouncementToken, NetworkEvent, Verdict};
@@ -59,6 +59,8 @@ pub enum AnnounceOutcome {
 #[derive(Clone)]
 pub struct NetworkHandle {
     pub(crate) id: PeerId,
+    pub(crate) role: Role,
+    pub(crate) bootstrap: Arc<[Multiaddr]>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) events: broadcast::Sender<NetworkEvent>,
     pub(crate) stop: CancellationToken,
@@ -79,6 +81,18 @@ impl NetworkHandle {
     #[must_use]
     pub fn id(&self) -> PeerId {
         self.id
+    }
+
+    /// What this node is to the network.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The configured bootstrap peers, in their order, without those that are this node.
+    #[must_use]
+    pub fn bootstrap_peers(&self) -> &[Multiaddr] {
+        &self.bootstrap
     }
 
     /// The state of the network now.

@@ -59,12 +59,13 @@ impl std::fmt::Debug for Network {
 impl Network {
     /// Opens the listen addresses and prepares the swarm task. Has to be called within a tokio runtime.
     ///
-    /// Without a `library` the node serves no records and does not offer the protocols for them.
+    /// Without a `library` the node serves no records and does not offer the protocols for them. Bootstrap peers that
+    /// are the node itself are left out; [`NetworkHandle::role`] is what it then is.
     ///
     /// # Errors
     /// [`NetworkError::Config`] with every fault; [`NetworkError::Listen`]; [`NetworkError::Internal`].
     pub fn start(
-        config: Config,
+        mut config: Config,
         keypair: &Keypair,
         library: Option<Arc<dyn Library>>,
         registry: &mut Registry,
@@ -74,6 +75,10 @@ impl Network {
         // QUIC and TLS ask for the provider of the process; a second attempt finds the first one's and is fine.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let id = keypair.public().to_peer_id();
+        for addr in config.leave_out(&id) {
+            tracing::info!(multiaddr = %addr, "bootstrap peer left out, it is this node");
+        }
+        let (role, bootstrap) = (config.role(), config.bootstrap.clone().into());
         let metrics = Arc::new(Metrics::new(registry));
         let libp2p_metrics = libp2p::metrics::Metrics::new(registry);
         let own_endpoints = own_endpoints(&config)?;
@@ -135,6 +140,8 @@ impl Network {
         Ok(Self {
             handle: NetworkHandle {
                 id,
+                role,
+                bootstrap,
                 commands,
                 events: watchers,
                 stop,

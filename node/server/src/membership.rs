@@ -201,13 +201,12 @@ impl Running {
             spawn: Arc::new(|name, task| drop(runtime::spawn(name, task))),
         };
         let config = settings.network(data_dir);
-        let role = config.role();
         let Network { handle, events, task } = Network::start(config, &key, Some(library), registry, rooms)?;
         tracing::info!(
             component = "network",
             peer = %handle.id(),
-            role = role.name(),
-            bootstrap_peers = settings.bootstrap.len(),
+            role = handle.role().name(),
+            bootstrap_peers = handle.bootstrap_peers().len(),
             "network starts"
         );
         let task = supervisor.spawn("network", task);

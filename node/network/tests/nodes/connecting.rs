@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dirnode_network::{Direction, NetworkError, NetworkEvent, PeerId, TransportKind};
+use dirnode_network::{Config, Direction, NetworkError, NetworkEvent, PeerId, Role, TransportKind};
 
 use super::common::{Node, Way, config, eventually};
 
@@ -190,4 +190,45 @@ async fn endpoints_of_a_peer_are_seen() {
         dirnode_network::Runtime::system(),
     );
     assert!(matches!(broken, Err(NetworkError::Config { .. })));
+}
+
+/// One list of bootstrap peers for all nodes; each finds itself in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_list_names_only_itself_is_a_bootstrap_node_and_others_join_by_the_same_list() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let listen: dirnode_network::Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let keypair = dirnode_network::Keypair::generate_ed25519();
+    let id = keypair.public().to_peer_id();
+    let shared = vec![listen.clone().with_p2p(id).unwrap()];
+    let first = dirnode_network::Network::start(
+        Config {
+            listen: vec![listen],
+            bootstrap: shared.clone(),
+            ..config(Way::Tcp, &[])
+        },
+        &keypair,
+        None,
+        &mut prometheus_client::registry::Registry::default(),
+        dirnode_network::Runtime::system(),
+    )
+    .unwrap();
+    tokio::spawn(first.task);
+    assert_eq!(first.handle.role(), Role::Bootstrap);
+    assert!(first.handle.bootstrap_peers().is_empty());
+    let status = first.handle.status().await.unwrap();
+    assert!(status.role == Role::Bootstrap && status.bootstrapped, "{status:?}");
+    let second = Node::start(Config {
+        bootstrap: shared.clone(),
+        ..config(Way::Tcp, &[])
+    })
+    .await;
+    assert_eq!((second.handle.role(), second.handle.bootstrap_peers()), (Role::Member, shared.as_slice()));
+    eventually("the second node to have joined", || async {
+        second.handle.status().await.unwrap().bootstrapped.then_some(())
+    })
+    .await;
 }

@@ -33,7 +33,8 @@ pub struct Routing {
     pub listen: Vec<Multiaddr>,
     /// `routing.announce_addresses`: what is told to peers instead of what we find out ourselves.
     pub announce: Vec<Multiaddr>,
-    /// `routing.bootstrap_peers`: whom to join through; empty makes this a bootstrap node.
+    /// `routing.bootstrap_peers`: whom to join through; empty, or naming nobody but the node itself, makes this a
+    /// bootstrap node.
     pub bootstrap: Vec<Multiaddr>,
     /// `routing.key_path`: the key behind our peer id; without it the node keeps one of its own.
     pub key_path: Option<PathBuf>,
