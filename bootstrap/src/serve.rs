@@ -283,7 +283,8 @@ mod tests {
     #[test]
     fn the_page_names_every_bootstrap_node_that_is_not_connected() {
         let (one, two) = (PeerId::random(), PeerId::random());
-        let at = |host: &str, peer| -> Multiaddr { format!("/dns/{host}/tcp/8999/p2p/{peer}").parse().unwrap() };
+        let at =
+            |host: &str, peer| -> Multiaddr { format!("/dns/{host}/tcp/8999/p2p/{peer}").parse().unwrap() };
         let named = [at("a.example", one), at("b.example", two)];
         assert_eq!(ready_text(&named, &HashSet::from([one, two])), "ready\n");
         let expected = format!("ready\nnot connected: {}\n", named[1]);

@@ -101,19 +101,32 @@ struct Running {
 
 impl Running {
     fn start(dir: &Path) -> Self {
-        let listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"];
+        let listen = [
+            "--listen",
+            "/ip4/127.0.0.1/tcp/0",
+            "--listen",
+            "/ip4/127.0.0.1/udp/0/quic-v1",
+        ];
         Self::start_with(dir, &listen)
     }
 
     fn start_with(dir: &Path, more: &[&str]) -> Self {
         let dir = dir.to_str().unwrap();
-        let mut args = vec!["run", "--data-dir", dir, "--metrics-address", "127.0.0.1:0", "--log-format", "json"];
+        let mut args = vec![
+            "run",
+            "--data-dir",
+            dir,
+            "--metrics-address",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ];
         args.extend_from_slice(more);
         let mut child = command(&args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let output = child.stdout.take().unwrap();
         let (tell, lines) = sync_channel(4096);
         std::thread::spawn(move || {
@@ -225,14 +238,28 @@ fn address(dir: &Path) -> (String, String) {
 fn two_nodes_that_name_each_other_are_ready_whoever_comes_first() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [one, two] = [address(folders[0].path()), address(folders[1].path())];
-    let flags = |listen| ["--listen", listen, "--bootstrap-peer", &one.1, "--bootstrap-peer", &two.1];
+    let flags = |listen| {
+        [
+            "--listen",
+            listen,
+            "--bootstrap-peer",
+            &one.1,
+            "--bootstrap-peer",
+            &two.1,
+        ]
+    };
     let mut first = Running::start_with(folders[0].path(), &flags(&one.0));
     first.line("starting", |line| (line["role"] == "member").then_some(()));
-    first.line("listening", |line| (line["multiaddr"] == one.1.as_str()).then_some(()));
+    first.line("listening", |line| {
+        (line["multiaddr"] == one.1.as_str()).then_some(())
+    });
     let pages = first.pages();
     let alone = get(&pages, "/healthz/ready");
     assert!(alone.starts_with("HTTP/1.1 200"), "{alone}");
-    assert!(alone.ends_with(&format!("ready\nnot connected: {}\n", two.1)), "{alone}");
+    assert!(
+        alone.ends_with(&format!("ready\nnot connected: {}\n", two.1)),
+        "{alone}"
+    );
 
     let mut second = Running::start_with(folders[1].path(), &flags(&two.0));
     for pages in [pages, second.pages()] {
@@ -254,7 +281,9 @@ fn a_node_whose_list_has_nobody_but_itself_is_a_bootstrap_node() {
     let flags = ["--listen", &listen, "--bootstrap-peer", &named];
     let mut node = Running::start_with(folder.path(), &flags);
     node.line("starting", |line| (line["role"] == "bootstrap").then_some(()));
-    node.line("listening", |line| (line["multiaddr"] == named.as_str()).then_some(()));
+    node.line("listening", |line| {
+        (line["multiaddr"] == named.as_str()).then_some(())
+    });
     let page = get(&node.pages(), "/healthz/ready");
     assert!(page.ends_with("\r\nready\n"), "{page}");
 }

@@ -410,7 +410,10 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(config.leave_out(&own), [at(own), at(own)]);
-        assert_eq!((config.bootstrap.as_slice(), config.role()), (&[at(other)][..], Role::Member));
+        assert_eq!(
+            (config.bootstrap.as_slice(), config.role()),
+            (&[at(other)][..], Role::Member)
+        );
         config.leave_out(&other);
         assert_eq!(config.role(), Role::Bootstrap);
     }

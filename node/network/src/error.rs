@@ -124,7 +124,9 @@ pub enum NetworkError {
         faults: Vec<String>,
     },
     /// A listen address could not be opened.
-    #[error("cannot listen on {addr}: {reason}")]
+    #[error(
+        "routing.listen_address: cannot listen on {addr}: {reason}; stop what uses it, or set another address"
+    )]
     Listen {
         /// The address from the configuration.
         addr: Multiaddr,

@@ -32,6 +32,7 @@ mod limits;
 pub mod mdns;
 mod metrics;
 mod pending;
+mod ports;
 pub mod providers;
 mod rpc;
 pub mod runtime;

@@ -224,7 +224,9 @@ mod tests {
     fn addresses_of_one_block_are_one_machine() {
         let mut per_ip = PerIp::new(2, 2);
         per_ip.admit(id(1), &addr("/ip6/2600:1:2:3::1/tcp/5")).unwrap();
-        per_ip.admit(id(2), &addr("/ip6/2600:1:2:3:ffff::/tcp/5")).unwrap();
+        per_ip
+            .admit(id(2), &addr("/ip6/2600:1:2:3:ffff::/tcp/5"))
+            .unwrap();
         per_ip.established(id(1));
         let refused = per_ip.admit(id(3), &addr("/ip6/2600:1:2:3:4::9/udp/5/quic-v1"));
         assert_eq!(
@@ -238,7 +240,8 @@ mod tests {
     fn a_handshake_is_pending_until_it_ends_one_way_or_the_other() {
         let mut per_ip = PerIp::new(5, 2);
         let remote = addr("/ip4/8.8.1.1/tcp/5");
-        let mut swarm_asks = |per_ip: &mut PerIp, n| per_ip.handle_pending_inbound_connection(id(n), &remote, &remote);
+        let swarm_asks =
+            |per_ip: &mut PerIp, n| per_ip.handle_pending_inbound_connection(id(n), &remote, &remote);
         swarm_asks(&mut per_ip, 1).unwrap();
         swarm_asks(&mut per_ip, 2).unwrap();
         let refused = swarm_asks(&mut per_ip, 3).unwrap_err();
@@ -277,7 +280,13 @@ mod tests {
                 peer_id: None,
             }));
         }
-        assert_eq!((per_ip.counts[&"8.8.1.1".parse::<IpAddr>().unwrap()].held, per_ip.connections.len()), (2, 2));
+        assert_eq!(
+            (
+                per_ip.counts[&"8.8.1.1".parse::<IpAddr>().unwrap()].held,
+                per_ip.connections.len()
+            ),
+            (2, 2)
+        );
         for n in 4..=5 {
             per_ip.release(id(n));
         }

@@ -19,6 +19,7 @@ use crate::handle::NetworkHandle;
 use crate::library::Library;
 use crate::mdns::{Mdns, MdnsConfig, Neighbour};
 use crate::metrics::Metrics;
+use crate::ports;
 use crate::providers::{FileLog, ProviderConfig, ProviderStore};
 use crate::rpc::server::Server;
 use crate::runtime::Runtime;
@@ -75,6 +76,12 @@ impl Network {
         // QUIC and TLS ask for the provider of the process; a second attempt finds the first one's and is fine.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let id = keypair.public().to_peer_id();
+        for addr in &config.listen {
+            ports::check_free(addr).map_err(|error| NetworkError::Listen {
+                addr: addr.clone(),
+                reason: error.to_string(),
+            })?;
+        }
         for addr in config.leave_out(&id) {
             tracing::info!(multiaddr = %addr, "bootstrap peer left out, it is this node");
         }

@@ -13,7 +13,6 @@ pub mod library;
 pub mod membership;
 pub mod node;
 pub mod policy;
-mod ports;
 pub mod publications;
 pub mod queries;
 pub mod remote_schema;

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dirnode_identity::{IdentityError, Keypair, from_path, load_or_create};
-use dirnode_network::{Library, Multiaddr, Network, NetworkError, NetworkEvent, NetworkHandle, Role, Status};
+use dirnode_network::{Library, Network, NetworkError, NetworkEvent, NetworkHandle, Role, Status};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Routing;
-use crate::ports;
 use crate::runtime::{self, Clock, Supervisor};
 
 /// How long the swarm task may take to end once it was told to.
@@ -34,17 +33,6 @@ pub enum MembershipError {
     /// The key cannot be used.
     #[error("the node has no identity (routing.key_path, or the data folder without it)")]
     Identity(#[from] IdentityError),
-    /// A listen address is not to be had.
-    #[error(
-        "routing.listen_address: cannot listen on {address}; stop what uses it, set another address, or routing.enabled: false"
-    )]
-    Listen {
-        /// As it is configured.
-        address: Multiaddr,
-        /// What the operating system says.
-        #[source]
-        source: std::io::Error,
-    },
     /// The folder for what the network keeps cannot be made.
     #[error("routing.datastore_dir: cannot make {}", dir.display())]
     Folder {
@@ -55,7 +43,7 @@ pub enum MembershipError {
         source: std::io::Error,
     },
     /// The network room refused.
-    #[error("the network does not start (routing)")]
+    #[error("the network does not start (routing; routing.enabled: false starts the node without it)")]
     Network(#[from] NetworkError),
     /// A thread ended early.
     #[error("the start of the network panicked")]
@@ -179,7 +167,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the network: key, folders, ports, swarm task, and the task that reads its events.
+    /// Starts the network: key, folders, swarm task with its ports, and the task that reads its events.
     ///
     /// # Errors
     /// [`MembershipError`], each naming the setting to look at.
@@ -254,7 +242,7 @@ impl Drop for Running {
     }
 }
 
-/// Everything that touches the disk or may be taken by others, before the network starts.
+/// Everything that touches the disk, before the network starts.
 fn prepare(settings: &Routing, data_dir: &Path) -> Result<Keypair, MembershipError> {
     let (path, ours) = settings.key_file(data_dir);
     let loaded = if ours {
@@ -276,12 +264,6 @@ fn prepare(settings: &Routing, data_dir: &Path) -> Result<Keypair, MembershipErr
     }
     let dir = settings.datastore(data_dir);
     std::fs::create_dir_all(&dir).map_err(|source| MembershipError::Folder { dir, source })?;
-    for address in &settings.listen {
-        ports::check_free(address).map_err(|source| MembershipError::Listen {
-            address: address.clone(),
-            source,
-        })?;
-    }
     Ok(loaded.key)
 }
 

@@ -220,15 +220,45 @@ async fn a_node_whose_list_names_only_itself_is_a_bootstrap_node_and_others_join
     assert_eq!(first.handle.role(), Role::Bootstrap);
     assert!(first.handle.bootstrap_peers().is_empty());
     let status = first.handle.status().await.unwrap();
-    assert!(status.role == Role::Bootstrap && status.bootstrapped, "{status:?}");
+    assert!(
+        status.role == Role::Bootstrap && status.bootstrapped,
+        "{status:?}"
+    );
     let second = Node::start(Config {
         bootstrap: shared.clone(),
         ..config(Way::Tcp, &[])
     })
     .await;
-    assert_eq!((second.handle.role(), second.handle.bootstrap_peers()), (Role::Member, shared.as_slice()));
+    assert_eq!(
+        (second.handle.role(), second.handle.bootstrap_peers()),
+        (Role::Member, shared.as_slice())
+    );
     eventually("the second node to have joined", || async {
         second.handle.status().await.unwrap().bootstrapped.then_some(())
     })
     .await;
+}
+
+/// The sockets of the swarm share their ports: without a look beforehand both would start and each get some of the peers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_node_on_the_same_port_does_not_start() {
+    for way in [Way::Tcp, Way::Quic] {
+        let first = Node::start(config(way, &[])).await;
+        let mut listen = first.addr.clone();
+        listen.pop();
+        let second = dirnode_network::Network::start(
+            Config {
+                listen: vec![listen.clone()],
+                ..config(way, &[])
+            },
+            &dirnode_network::Keypair::generate_ed25519(),
+            None,
+            &mut prometheus_client::registry::Registry::default(),
+            dirnode_network::Runtime::system(),
+        );
+        let text = second.unwrap_err().to_string();
+        for part in [listen.to_string().as_str(), "in use", "stop what uses it"] {
+            assert!(text.contains(part), "{part} missing in: {text}");
+        }
+    }
 }

@@ -1,19 +1,21 @@
 //! Whether a port is free for the network to listen on.
 //!
 //! The swarm's own sockets share their ports so that connections can be opened from them, and two nodes of one user on
-//! one port would both start and each get some of the peers. So the port is tried without sharing first. State: none.
+//! one port would both start and each get some of the peers. So the port is tried without sharing first. Never keeps a
+//! port, and says nothing of addresses without a fixed one. State: none.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use dirnode_network::Multiaddr;
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use socket2::{Domain, Protocol as Carrier, Socket, Type};
 
 /// Tries a multiaddr of a TCP or UDP port; anything else, and port 0, is left to the network.
 ///
 /// # Errors
 /// What the operating system says when the port is taken or the address is not this machine's.
-pub fn check_free(address: &Multiaddr) -> io::Result<()> {
+pub(crate) fn check_free(address: &Multiaddr) -> io::Result<()> {
     let Some((socket, kind, carrier)) = socket_of(address) else {
         return Ok(());
     };
@@ -32,19 +34,17 @@ pub fn check_free(address: &Multiaddr) -> io::Result<()> {
     Ok(())
 }
 
-/// The address as text says it: `/ip4/127.0.0.1/tcp/8999`, `/ip6/::/udp/8999/quic-v1`.
+/// The socket behind `/ip4/127.0.0.1/tcp/8999`, `/ip6/::/udp/8999/quic-v1` and the like.
 fn socket_of(address: &Multiaddr) -> Option<(SocketAddr, Type, Carrier)> {
-    let text = address.to_string();
-    let mut parts = text.split('/').skip(1);
-    let (family, ip) = (parts.next()?, parts.next()?);
-    if !["ip4", "ip6"].contains(&family) {
-        return None;
-    }
-    let ip: IpAddr = ip.parse().ok()?;
-    let (carrier, port) = (parts.next()?, parts.next()?.parse::<u16>().ok()?);
-    let (kind, carrier) = match carrier {
-        "tcp" => (Type::STREAM, Carrier::TCP),
-        "udp" => (Type::DGRAM, Carrier::UDP),
+    let mut parts = address.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => IpAddr::V4(ip),
+        Protocol::Ip6(ip) => IpAddr::V6(ip),
+        _ => return None,
+    };
+    let (port, kind, carrier) = match parts.next()? {
+        Protocol::Tcp(port) => (port, Type::STREAM, Carrier::TCP),
+        Protocol::Udp(port) => (port, Type::DGRAM, Carrier::UDP),
         _ => return None,
     };
     (port != 0).then_some((SocketAddr::new(ip, port), kind, carrier))
@@ -83,6 +83,7 @@ mod tests {
             "/ip4/127.0.0.1/tcp/0",
             "/dns/dir.example.org/tcp/8999",
             "/memory/7",
+            "/ip4/127.0.0.1",
         ] {
             check_free(&address.parse().unwrap()).unwrap();
         }
