@@ -22,6 +22,7 @@ use crate::config::{
 use crate::error::NetworkError;
 use crate::gossip;
 use crate::limits::PerIp;
+use crate::memory;
 use crate::providers::ProviderStore;
 use crate::streams::Streams;
 
@@ -92,6 +93,8 @@ impl Behaviour {
             ),
             memory: limits
                 .memory_bytes
+                .or_else(memory::default_limit)
+                .inspect(|bytes| tracing::debug!(bytes, "connections are refused above this much memory"))
                 .map(memory_connection_limits::Behaviour::with_max_bytes)
                 .into(),
             per_ip: PerIp::new(limits.per_ip, limits.pending_per_ip),

@@ -139,7 +139,8 @@ pub struct Limits {
     pub per_ip: u32,
     /// Of these, such as are still in their handshake. Silent ones keep their place for 15 s.
     pub pending_per_ip: u32,
-    /// Refuse connections when the process takes more than this; `None` is no such limit. The store's caches count.
+    /// Refuse connections when more bytes of the process are resident than this; the store's caches count. `None` is nine
+    /// tenths of what the control group or the machine has, read at the start.
     pub memory_bytes: Option<usize>,
     /// RPC and catch-up requests served at once.
     pub served: usize,

@@ -30,6 +30,7 @@ mod handle;
 pub mod library;
 mod limits;
 pub mod mdns;
+mod memory;
 mod metrics;
 mod pending;
 mod ports;
