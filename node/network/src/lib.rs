@@ -23,6 +23,7 @@ mod behaviour;
 mod book;
 mod command;
 pub mod config;
+mod endpoints;
 pub mod error;
 pub mod event;
 mod gossip;

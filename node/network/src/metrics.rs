@@ -78,6 +78,7 @@ pub(crate) struct Metrics {
     events_dropped: Family<KindLabel, Counter>,
     pub(crate) events_queued: Gauge,
     pub(crate) commands_queued: Gauge,
+    pub(crate) endpoint_peers: Gauge,
     pruned: Counter,
     bootstrap_dials: Family<ResultLabel, Counter>,
     pub(crate) provider_records: Gauge,
@@ -112,6 +113,7 @@ impl Metrics {
             events_dropped: Family::default(),
             events_queued: Gauge::default(),
             commands_queued: Gauge::default(),
+            endpoint_peers: Gauge::default(),
             pruned: Counter::default(),
             bootstrap_dials: Family::default(),
             provider_records: Gauge::default(),
@@ -209,6 +211,11 @@ impl Metrics {
             "commands_queued",
             "Commands waiting for the swarm task",
             self.commands_queued.clone(),
+        );
+        to.register(
+            "endpoint_peers",
+            "Peers whose own endpoints are kept for our answers about providers",
+            self.endpoint_peers.clone(),
         );
         to.register(
             "connections_pruned",

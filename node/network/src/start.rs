@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actor::{Actor, Parts};
 use crate::behaviour::Behaviour;
 use crate::config::{COMMAND_QUEUE, Config, DHT_IDLE, EVENT_QUEUE};
+use crate::endpoints::KnownEndpoints;
 use crate::error::NetworkError;
 use crate::event::NetworkEvent;
 use crate::handle::NetworkHandle;
@@ -23,7 +24,7 @@ use crate::ports;
 use crate::providers::{FileLog, ProviderConfig, ProviderStore};
 use crate::rpc::server::Server;
 use crate::runtime::Runtime;
-use crate::shim::{Deadlines, OwnEndpoints, Renames, Shim, ShimConfig};
+use crate::shim::{Deadlines, EndpointBook, OwnEndpoints, Renames, Shim, ShimConfig};
 use crate::transport;
 use crate::wire::{Endpoint, EndpointKind};
 
@@ -91,11 +92,13 @@ impl Network {
         let own_endpoints = own_endpoints(&config)?;
         let clock = Arc::clone(&runtime.clock);
         let seconds: SecondsClock = Arc::new(move || u64::try_from(clock() / NANOS_PER_SECOND).unwrap_or(0));
+        let endpoints = Arc::new(KnownEndpoints::new(Arc::clone(&seconds)));
+        let book: Arc<dyn EndpointBook> = Arc::clone(&endpoints) as _;
         let (shim, taps) = Shim::new(ShimConfig {
             local_peer: id,
             renames: Renames::network(),
             own: own_endpoints,
-            book: None,
+            book: Some(book),
             clock: Arc::clone(&seconds),
             deadlines: Some(Deadlines {
                 message: config.limits.read_timeout,
@@ -141,6 +144,7 @@ impl Network {
             libp2p_metrics,
             server,
             taps,
+            endpoints,
             neighbours,
             announced_to_link,
         })?;

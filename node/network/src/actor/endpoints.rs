@@ -1,6 +1,7 @@
 //! `/dir` and `/oci` endpoints of peers, as the shim reports them.
 //!
-//! They are claims: kept beside a connected peer for display and passed on as events, nothing more (p2p-wire §1.7).
+//! They are claims: kept beside a connected peer for display, passed on as events, and told to whoever asks us for the
+//! provider they belong to; nothing more (p2p-wire §1.7).
 
 use super::Actor;
 use crate::event::{EndpointKind, EndpointSeen, NetworkEvent};
@@ -17,6 +18,9 @@ impl Actor {
             EndpointSource::Answer { reporter } => Some(reporter),
         };
         for endpoint in RawAddr::read(&seen.endpoint).endpoints() {
+            if reporter.is_none() {
+                self.endpoints.remember(seen.peer, &endpoint);
+            }
             let (kind, value) = (endpoint.kind, endpoint.value);
             if value.len() > MAX_VALUE_BYTES {
                 continue;

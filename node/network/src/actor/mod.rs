@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::command::Command;
 use crate::config::{Config, EVENT_RESERVE, MAX_QUERIES};
+use crate::endpoints::KnownEndpoints;
 use crate::error::NetworkError;
 use crate::event::NetworkEvent;
 use crate::gossip::{Awaiting, Scores};
@@ -71,6 +72,7 @@ pub(crate) struct Parts {
     pub(crate) libp2p_metrics: libp2p::metrics::Metrics,
     pub(crate) server: Option<Server>,
     pub(crate) taps: Taps,
+    pub(crate) endpoints: Arc<KnownEndpoints>,
     pub(crate) neighbours: Option<mpsc::Receiver<Neighbour>>,
     pub(crate) announced_to_link: watch::Sender<Vec<Multiaddr>>,
 }
@@ -88,6 +90,7 @@ pub(crate) struct Actor {
     libp2p_metrics: libp2p::metrics::Metrics,
     server: Option<Server>,
     taps: Taps,
+    endpoints: Arc<KnownEndpoints>,
     neighbours: Option<mpsc::Receiver<Neighbour>>,
     announced_to_link: watch::Sender<Vec<Multiaddr>>,
     peers: Peers,
@@ -152,6 +155,7 @@ impl Actor {
             libp2p_metrics,
             server,
             taps,
+            endpoints,
             neighbours,
             announced_to_link,
         } = parts;
@@ -187,6 +191,7 @@ impl Actor {
             libp2p_metrics,
             server,
             taps,
+            endpoints,
             neighbours,
             announced_to_link,
             peers: Peers::default(),
@@ -455,6 +460,7 @@ impl Actor {
         metrics.awaiting_verdict.set(gauge(self.awaiting.len()));
         metrics.events_queued.set(gauge(self.out.queued()));
         metrics.commands_queued.set(gauge(self.commands.len()));
+        metrics.endpoint_peers.set(gauge(self.endpoints.len()));
         metrics.table.set(gauge(self.membership.table()));
         let records = self.provider_records();
         self.metrics.provider_records.set(gauge(records));

@@ -1,6 +1,6 @@
 //! The DHT: keys provided are found from anywhere, one by one and by the sweep.
 
-use dirnode_network::{NetworkError, NetworkEvent};
+use dirnode_network::{Config, NetworkError, NetworkEvent};
 use dirnode_record::RecordCid;
 
 use super::common::{Node, Way, config, eventually, joined};
@@ -121,4 +121,55 @@ async fn provider_records_of_others_survive_a_restart() {
     let found = again.handle.find_providers(key(7), 1).await.unwrap();
     assert_eq!(found[0].peer, provider.id());
     assert!(!found[0].addrs.is_empty());
+}
+
+/// What a provider says of itself reaches whoever asks a third node about the key, and says who told it.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_about_a_provider_carry_the_endpoints_it_told_us() {
+    let asked = Node::start(config(Way::Tcp, &[])).await;
+    let provider = Node::start(Config {
+        directory_api_address: Some("dir.example.com:443".to_owned()),
+        directory_oci_address: Some("ghcr.io/org/repo".to_owned()),
+        ..config(Way::Tcp, &[&asked])
+    })
+    .await;
+    eventually("the provider to know whom to tell", || async {
+        (provider.handle.status().await.unwrap().table > 0).then_some(())
+    })
+    .await;
+    provider.handle.provide(key(1)).await.unwrap();
+    asked.counted("dirnode_network_endpoint_peers", 1).await;
+    eventually("the record", || async {
+        (asked.handle.status().await.unwrap().provider_records > 0).then_some(())
+    })
+    .await;
+    // The one who asks knows the one in the middle only.
+    let id = provider.id();
+    provider.handle.shutdown();
+    eventually("the provider to be gone", || async {
+        asked.handle.peers().await.unwrap().is_empty().then_some(())
+    })
+    .await;
+    let mut seeker = Node::start(config(Way::Tcp, &[&asked])).await;
+    eventually("the table", || async {
+        (seeker.handle.status().await.unwrap().table > 0).then_some(())
+    })
+    .await;
+    let found = seeker.handle.find_providers(key(1), 1).await.unwrap();
+    assert_eq!(found[0].peer, id);
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let seen = seeker
+            .event("an endpoint", |event| match event {
+                NetworkEvent::EndpointSeen(seen) => Some(seen),
+                _ => None,
+            })
+            .await;
+        assert_eq!((seen.peer, seen.reporter), (id, Some(asked.id())));
+        told.push(seen.value);
+    }
+    told.sort();
+    assert_eq!(told, ["dir.example.com:443", "ghcr.io/org/repo"]);
+    // Hearsay is not handed on: nobody told the seeker of itself.
+    assert_eq!(seeker.figure("dirnode_network_endpoint_peers"), 0);
 }
