@@ -82,7 +82,9 @@ impl KnownEndpoints {
         let peers = &mut *guard;
         peers.turn = peers.turn.saturating_add(1);
         let known = peers.known.entry(peer).or_default();
-        peers.order.remove(&std::mem::replace(&mut known.turn, peers.turn));
+        peers
+            .order
+            .remove(&std::mem::replace(&mut known.turn, peers.turn));
         peers.order.insert(peers.turn, peer);
         if let Some(slot) = known.told.get_mut(place) {
             *slot = Some(Told { raw, at });
@@ -146,7 +148,10 @@ mod tests {
         for told in [&dir("old:1"), &oci, &dir("new:2")] {
             book.remember(peer, told);
         }
-        assert_eq!(book.endpoints_of(&peer), [dir("new:2").to_bytes(), oci.to_bytes()]);
+        assert_eq!(
+            book.endpoints_of(&peer),
+            [dir("new:2").to_bytes(), oci.to_bytes()]
+        );
         assert!(book.endpoints_of(&PeerId::random()).is_empty());
     }
 
@@ -159,7 +164,10 @@ mod tests {
         book.remember(peer, &endpoint(EndpointKind::Oci, "b"));
         assert_eq!(book.endpoints_of(&peer).len(), 2);
         now.fetch_add(3600, Ordering::Relaxed);
-        assert_eq!(book.endpoints_of(&peer), [endpoint(EndpointKind::Oci, "b").to_bytes()]);
+        assert_eq!(
+            book.endpoints_of(&peer),
+            [endpoint(EndpointKind::Oci, "b").to_bytes()]
+        );
         book.remember(peer, &dir("a:1"));
         assert_eq!(book.endpoints_of(&peer).len(), 2);
     }
@@ -177,8 +185,15 @@ mod tests {
         for peer in &peers[3..] {
             book.remember(*peer, &dir("a:1"));
         }
-        let kept: Vec<bool> = peers.iter().map(|peer| !book.endpoints_of(peer).is_empty()).collect();
-        assert_eq!(kept, [true, false, false, true, true], "those heard of longest ago went");
+        let kept: Vec<bool> = peers
+            .iter()
+            .map(|peer| !book.endpoints_of(peer).is_empty())
+            .collect();
+        assert_eq!(
+            kept,
+            [true, false, false, true, true],
+            "those heard of longest ago went"
+        );
         assert_eq!((book.len(), book.peers.lock().order.len()), (3, 3));
         book.remember(peers[4], &dir(&"x".repeat(MAX_BYTES)));
         assert_eq!(book.endpoints_of(&peers[4]), [dir("a:1").to_bytes()]);

@@ -67,7 +67,12 @@ mod tests {
         check(Some("max\n"), None, Some(MEMINFO), Some(MACHINE_BYTES));
         check(Some("max\n"), Some("2097152\n"), Some(MEMINFO), Some(2_097_152));
         check(None, Some("2097152\n"), Some(MEMINFO), Some(2_097_152));
-        check(None, Some("9223372036854771712\n"), Some(MEMINFO), Some(MACHINE_BYTES));
+        check(
+            None,
+            Some("9223372036854771712\n"),
+            Some(MEMINFO),
+            Some(MACHINE_BYTES),
+        );
         check(None, None, Some(MEMINFO), Some(MACHINE_BYTES));
         check(Some("1048576"), None, None, Some(1_048_576));
     }
@@ -78,7 +83,13 @@ mod tests {
             check(Some(odd), Some(odd), None, None);
             check(Some(odd), Some(odd), Some(MEMINFO), Some(MACHINE_BYTES));
         }
-        for odd in ["", "MemTotal: lots kB", "MemTotal: 5", "MemTotal: 18446744073709551615 kB", "MemFree: 5 kB"] {
+        for odd in [
+            "",
+            "MemTotal: lots kB",
+            "MemTotal: 5",
+            "MemTotal: 18446744073709551615 kB",
+            "MemFree: 5 kB",
+        ] {
             check(None, None, Some(odd), None);
         }
     }

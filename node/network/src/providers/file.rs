@@ -44,12 +44,16 @@ const MAX_PAYLOAD_BYTES: usize = 2048;
 const MAX_FILE_BYTES: u64 = 1 << 30;
 /// A file with fewer entries is left as it is.
 const MIN_COMPACTION: u64 = 20_000;
+/// Seconds after which a file that could not be written anew is tried again; each attempt reads the whole of it.
+const RETRY_AFTER_SECS: u64 = 60;
 
 /// The log. Nothing is touched before it is loaded.
 #[derive(Debug)]
 pub struct FileLog {
     path: PathBuf,
     open: Option<Open>,
+    /// Not written anew before this moment, in unix seconds.
+    not_before: u64,
 }
 
 #[derive(Debug)]
@@ -66,6 +70,7 @@ impl FileLog {
         Self {
             path: path.into(),
             open: None,
+            not_before: 0,
         }
     }
 
@@ -188,14 +193,17 @@ impl ProviderLog for FileLog {
         self.try_append(batch).map_err(|error| self.named(error))
     }
 
-    fn settle(&mut self, live: u64, now: u64) -> io::Result<()> {
+    fn settle(&mut self, live: u64, now: u64) -> io::Result<bool> {
         let dead_half = self.open.as_ref().is_some_and(|open| {
             open.bytes >= MAX_FILE_BYTES || open.entries >= MIN_COMPACTION && open.entries / 2 > live
         });
-        if dead_half {
-            self.compact(now).map_err(|error| self.named(error))?;
+        if !dead_half || now < self.not_before {
+            return Ok(false);
         }
-        Ok(())
+        self.not_before = now.saturating_add(RETRY_AFTER_SECS);
+        self.compact(now).map_err(|error| self.named(error))?;
+        self.not_before = 0;
+        Ok(true)
     }
 }
 
@@ -501,6 +509,29 @@ mod tests {
                 .all(|row| row.addresses[0] == "/ip4/10.0.0.2/tcp/1".parse().unwrap())
         );
         assert_eq!(back[8000].expires, 2000);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_written_anew_is_tried_again_after_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("providers");
+        let peer = PeerId::random();
+        let mut log = FileLog::new(&path);
+        log.load(0, &mut |_| ()).unwrap();
+        let lapsed: Vec<ProviderRow> = (0..20_000u32).map(|key| row(key, peer, 400, &[])).collect();
+        log.append(&lapsed).unwrap();
+        let in_the_way = beside(&path, "new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        assert!(log.settle(0, 500).is_err());
+        std::fs::remove_dir(&in_the_way).unwrap();
+        assert!(!log.settle(0, 500 + RETRY_AFTER_SECS - 1).unwrap());
+        assert!(log.settle(0, 500 + RETRY_AFTER_SECS).unwrap());
+        assert_eq!(read(&path).1.rows, 0);
+        log.append(&lapsed).unwrap();
+        assert!(
+            log.settle(0, 500 + RETRY_AFTER_SECS).unwrap(),
+            "at once after a success"
+        );
     }
 
     proptest! {

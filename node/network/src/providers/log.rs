@@ -5,6 +5,8 @@
 //! nothing else means anything after a restart.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -57,11 +59,12 @@ pub trait ProviderLog: Send {
     /// [`io::Error`]; none of the rows counts as written then.
     fn append(&mut self, batch: &[ProviderRow]) -> io::Result<()>;
 
-    /// Told after each batch how many records are live; the log may make itself smaller.
+    /// Told after each batch, written or not, how many records are live; the log may make itself smaller, and says
+    /// whether it did. What it leaves out has lapsed, and addresses that stood only there are gone with it.
     ///
     /// # Errors
     /// [`io::Error`]; the log is as before then.
-    fn settle(&mut self, live: u64, now: u64) -> io::Result<()>;
+    fn settle(&mut self, live: u64, now: u64) -> io::Result<bool>;
 }
 
 /// The thread that feeds a log. Ends when it is dropped or closed, after what it was given.
@@ -69,9 +72,14 @@ pub trait ProviderLog: Send {
 pub struct LogWriter {
     queue: SyncSender<(ProviderRow, usize)>,
     ended: Receiver<()>,
+    /// Counted up whenever rows that were taken may not be in the log any more.
+    life: Arc<AtomicU64>,
 }
 
 impl LogWriter {
+    /// The life of a log that was just loaded.
+    pub(super) const FIRST_LIFE: u64 = 0;
+
     /// Starts the thread.
     ///
     /// # Errors
@@ -83,19 +91,26 @@ impl LogWriter {
     ) -> io::Result<Self> {
         let (queue, rows) = sync_channel(QUEUE);
         let (end, ended) = sync_channel(1);
+        let life = Arc::new(AtomicU64::new(Self::FIRST_LIFE));
+        let lives = Arc::clone(&life);
         std::thread::Builder::new()
             .name("provider-log".to_owned())
             .spawn(move || {
-                write_all(&mut *log, &rows, &clock, &metrics);
+                write_all(&mut *log, &rows, &clock, &metrics, &lives);
                 // Nobody may be waiting any more.
                 let _ = end.try_send(());
             })?;
-        Ok(Self { queue, ended })
+        Ok(Self { queue, ended, life })
     }
 
     /// Queues a row; false if there is no room, or the thread is gone. `live` is how many records there are now.
     pub(super) fn offer(&self, row: ProviderRow, live: usize) -> bool {
         self.queue.try_send((row, live)).is_ok()
+    }
+
+    /// Another number than before means that what was handed over earlier may be lost and has to be handed over again.
+    pub(super) fn life(&self) -> u64 {
+        self.life.load(Ordering::Acquire)
     }
 
     /// Waits until everything is written, for ten seconds at the most.
@@ -112,6 +127,7 @@ fn write_all(
     rows: &Receiver<(ProviderRow, usize)>,
     clock: &Clock,
     metrics: &ProviderMetrics,
+    life: &AtomicU64,
 ) {
     let mut failing = false;
     while let Ok((first, mut live)) = rows.recv() {
@@ -123,7 +139,16 @@ fn write_all(
             batch.push(row);
         }
         let live = u64::try_from(live).unwrap_or(u64::MAX);
-        let written = log.append(&batch).and_then(|()| log.settle(live, clock()));
+        let mut appended = log.append(&batch);
+        // A log that is full takes nothing before it has made itself smaller, so it is asked to even then.
+        let settled = log.settle(live, clock());
+        if appended.is_err() && matches!(settled, Ok(true)) {
+            appended = log.append(&batch);
+        }
+        if appended.is_err() || matches!(settled, Ok(true)) {
+            life.fetch_add(1, Ordering::Release);
+        }
+        let written = appended.and(settled);
         if let Err(error) = &written {
             metrics.log_errors.inc();
             if !failing {

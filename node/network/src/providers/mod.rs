@@ -177,7 +177,11 @@ impl ProviderStore {
                 && row.peer != self.local
             {
                 // What no longer fits is left out, as it would be if it were announced now.
-                let _ = self.insert(key, row.peer, &row.addresses, expires);
+                if let Ok(number) = self.insert(key, row.peer, &row.addresses, expires)
+                    && !row.addresses.is_empty()
+                {
+                    self.peers.set_written(number, LogWriter::FIRST_LIFE);
+                }
             }
         })?;
         self.log = Some(LogWriter::start(log, self.clock.clone(), self.metrics.clone())?);
@@ -220,20 +224,20 @@ impl ProviderStore {
             return Ok(());
         }
         let expires = narrow((self.clock)()).saturating_add(self.config.ttl_secs);
-        let new_addresses = self.insert(table_key, peer, addresses, expires)?;
-        self.write_down(key, peer, expires, new_addresses);
+        let number = self.insert(table_key, peer, addresses, expires)?;
+        self.write_down(key, peer, number, expires);
         self.gauge();
         Ok(())
     }
 
-    /// Puts one record in place; says whether the peer's addresses are others now.
+    /// Puts one record in place; gives the peer's number.
     fn insert(
         &mut self,
         key: TableKey,
         peer: PeerId,
         addresses: &[Multiaddr],
         expires: u32,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<u32, Refusal> {
         let known_peer = self.peers.find(&peer);
         let renewed = match (known_peer, self.table.find(&key)) {
             (Some(number), Some(entry)) => self.table.slots(entry).iter().any(|slot| slot.peer == number),
@@ -280,18 +284,16 @@ impl ProviderStore {
                 self.metrics.evicted.inc();
             }
         }
-        Ok(self.peers.set_addresses(number, addresses))
+        self.peers.set_addresses(number, addresses);
+        Ok(number)
     }
 
-    /// Hands the record to the log, with the peer's addresses if they are new.
-    fn write_down(&mut self, key: &RecordKey, peer: PeerId, expires: u32, with_addresses: bool) {
+    /// Hands the record to the log, with the peer's addresses unless the log has them.
+    fn write_down(&mut self, key: &RecordKey, peer: PeerId, number: u32, expires: u32) {
         let Some(log) = &self.log else { return };
-        let addresses = if with_addresses {
-            let known = self.peers.find(&peer).and_then(|number| self.peers.peer(number));
-            known.map_or_else(Vec::new, |(_, addresses)| addresses.to_vec())
-        } else {
-            Vec::new()
-        };
+        let life = log.life();
+        let addresses = self.peers.unwritten(number, life);
+        let with_addresses = !addresses.is_empty();
         let row = ProviderRow {
             key: key.to_vec(),
             peer,
@@ -300,6 +302,8 @@ impl ProviderStore {
         };
         if !log.offer(row, self.records) {
             self.metrics.unlogged.inc();
+        } else if with_addresses {
+            self.peers.set_written(number, life);
         }
     }
 

@@ -15,6 +15,8 @@ struct Row {
     peer: PeerId,
     records: u32,
     addresses: Box<[Multiaddr]>,
+    /// In which life of the log these addresses were handed to it.
+    written: Option<u64>,
 }
 
 /// The peers and their numbers.
@@ -56,6 +58,7 @@ impl Peers {
             peer,
             records: 0,
             addresses: Box::default(),
+            written: None,
         });
         let at = if let Some(at) = self.free.pop() {
             *self.rows.get_mut(usize::try_from(at).ok()?)? = row;
@@ -84,8 +87,8 @@ impl Peers {
         self.row(at).map_or(0, |row| row.records)
     }
 
-    /// Replaces the addresses by the first few that are short enough; says whether they are others than before.
-    pub(super) fn set_addresses(&mut self, at: u32, addresses: &[Multiaddr]) -> bool {
+    /// Replaces the addresses by the first few that are short enough, unless there are none.
+    pub(super) fn set_addresses(&mut self, at: u32, addresses: &[Multiaddr]) {
         let kept: Box<[Multiaddr]> = addresses
             .iter()
             .filter(|address| !address.is_empty() && address.len() <= MAX_ADDRESS_BYTES)
@@ -93,14 +96,27 @@ impl Peers {
             .cloned()
             .collect();
         let after = bytes_of(&kept);
-        let Some(row) = self.row_mut(at) else { return false };
+        let Some(row) = self.row_mut(at) else { return };
         if kept.is_empty() || kept == row.addresses {
-            return false;
+            return;
         }
         let before = bytes_of(&row.addresses);
         row.addresses = kept;
+        row.written = None;
         self.address_bytes = self.address_bytes.saturating_add(after).saturating_sub(before);
-        true
+    }
+
+    /// The addresses if the log, in its `life`, was not handed them yet; empty otherwise.
+    pub(super) fn unwritten(&self, at: u32, life: u64) -> Vec<Multiaddr> {
+        let row = self.row(at).filter(|row| row.written != Some(life));
+        row.map_or_else(Vec::new, |row| row.addresses.to_vec())
+    }
+
+    /// The log was handed the peer's addresses in this life of it.
+    pub(super) fn set_written(&mut self, at: u32, life: u64) {
+        if let Some(row) = self.row_mut(at) {
+            row.written = Some(life);
+        }
     }
 
     pub(super) fn add_record(&mut self, at: u32) {
@@ -177,14 +193,30 @@ mod tests {
         let at = peers.number(PeerId::random()).unwrap();
         let address = |port: u16| -> Multiaddr { format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap() };
         let many: Vec<Multiaddr> = (1..50).map(address).collect();
-        assert!(peers.set_addresses(at, &many));
+        peers.set_addresses(at, &many);
         assert_eq!(peers.peer(at).unwrap().1.len(), MAX_ADDRESSES);
-        assert!(!peers.set_addresses(at, &many));
-        assert!(!peers.set_addresses(at, &[]));
+        peers.set_addresses(at, &[]);
+        assert_eq!(peers.peer(at).unwrap().1.len(), MAX_ADDRESSES);
         let long: Multiaddr = format!("/dns4/{}/tcp/1", "a".repeat(300)).parse().unwrap();
-        assert!(peers.set_addresses(at, &[long, Multiaddr::empty(), address(9)]));
+        peers.set_addresses(at, &[long, Multiaddr::empty(), address(9)]);
         assert_eq!(peers.peer(at).unwrap().1, [address(9)]);
         peers.forget_idle(at);
         assert_eq!(peers.address_bytes, 0);
+    }
+
+    #[test]
+    fn addresses_are_handed_to_each_life_of_the_log_once_and_again_when_they_change() {
+        let mut peers = Peers::default();
+        let at = peers.number(PeerId::random()).unwrap();
+        let address = |port: u16| -> Multiaddr { format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap() };
+        assert!(peers.unwritten(at, 0).is_empty());
+        peers.set_addresses(at, &[address(1)]);
+        assert_eq!(peers.unwritten(at, 0), [address(1)]);
+        peers.set_written(at, 0);
+        peers.set_addresses(at, &[address(1)]);
+        assert!(peers.unwritten(at, 0).is_empty());
+        assert_eq!(peers.unwritten(at, 1), [address(1)]);
+        peers.set_addresses(at, &[address(2)]);
+        assert_eq!(peers.unwritten(at, 0), [address(2)]);
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -197,7 +197,9 @@ fn keys_of_other_kinds_are_kept_like_any() {
 struct TestLog {
     rows: Arc<Mutex<Vec<ProviderRow>>>,
     gate: Arc<Mutex<()>>,
-    fail: bool,
+    fail: Arc<AtomicBool>,
+    /// Takes nothing before it was asked so many times to make itself smaller.
+    full_for: usize,
 }
 
 impl ProviderLog for TestLog {
@@ -208,15 +210,25 @@ impl ProviderLog for TestLog {
 
     fn append(&mut self, batch: &[ProviderRow]) -> io::Result<()> {
         let _open = self.gate.lock();
-        if self.fail {
+        if self.fail.load(Ordering::Relaxed) || self.full_for > 0 {
             return Err(io::Error::other("the test wants it"));
         }
         self.rows.lock().extend_from_slice(batch);
         Ok(())
     }
 
-    fn settle(&mut self, _: u64, _: u64) -> io::Result<()> {
-        Ok(())
+    fn settle(&mut self, _: u64, _: u64) -> io::Result<bool> {
+        match self.full_for {
+            0 => Ok(false),
+            1 => {
+                self.full_for = 0;
+                Ok(true)
+            }
+            _ => {
+                self.full_for -= 1;
+                Err(io::Error::other("not this time"))
+            }
+        }
     }
 }
 
@@ -277,7 +289,7 @@ fn a_slow_log_costs_rows_and_not_the_store() {
 fn a_failing_log_is_counted_and_nothing_else() {
     let (mut store, _, _) = store();
     let log = TestLog {
-        fail: true,
+        fail: Arc::new(AtomicBool::new(true)),
         ..TestLog::default()
     };
     store.restore(Box::new(log)).unwrap();
@@ -285,6 +297,86 @@ fn a_failing_log_is_counted_and_nothing_else() {
     store.close();
     assert_eq!(store.metrics().log_errors.get(), 1);
     assert_eq!(store.record_count(), 1);
+}
+
+/// Waits for the thread behind the store.
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("waited too long for: {what}");
+}
+
+/// Addresses are written once and not with every record; a row that never came into the log does not count as once.
+#[test]
+fn addresses_that_got_lost_with_their_row_are_written_again() {
+    let (mut store, _, _) = store();
+    let log = TestLog::default();
+    let gate = log.gate.clone();
+    let held = gate.lock();
+    store.restore(Box::new(log.clone())).unwrap();
+    let (first, late) = (PeerId::random(), PeerId::random());
+    let mut admitted = 0;
+    while store.metrics().unlogged.get() == 0 {
+        store.admit(&key(admitted), first, &[]).unwrap();
+        admitted += 1;
+    }
+    // There is no room for the row with the addresses.
+    store.admit(&key(0), late, &[address(1)]).unwrap();
+    admitted += 1;
+    drop(held);
+    until("room in the queue", || {
+        store.admit(&key(1), late, &[address(1)]).unwrap();
+        admitted += 1;
+        log.rows.lock().iter().any(|row| row.peer == late)
+    });
+    until("an empty queue", || {
+        log.rows.lock().len() as u64 + store.metrics().unlogged.get() == u64::from(admitted)
+    });
+    // The log takes no rows for a while.
+    log.fail.store(true, Ordering::Relaxed);
+    store.admit(&key(2), late, &[address(2)]).unwrap();
+    until("the failure", || store.metrics().log_errors.get() > 0);
+    log.fail.store(false, Ordering::Relaxed);
+    until("the addresses once more", || {
+        store.admit(&key(3), late, &[address(2)]).unwrap();
+        log.rows.lock().iter().any(|row| row.addresses == [address(2)])
+    });
+    store.admit(&key(4), late, &[address(2)]).unwrap();
+    store.close();
+    let rows = log.rows.lock();
+    let told: Vec<_> = rows
+        .iter()
+        .filter(|row| !row.addresses.is_empty())
+        .map(|row| row.addresses[0].clone())
+        .collect();
+    assert!(rows.last().unwrap().addresses.is_empty(), "not with every record");
+    assert_eq!(told, [address(1), address(2)]);
+}
+
+#[test]
+fn a_full_log_is_asked_again_to_make_itself_smaller_and_then_takes_what_it_refused() {
+    let (mut store, _, _) = store();
+    let log = TestLog {
+        full_for: 3,
+        ..TestLog::default()
+    };
+    store.restore(Box::new(log.clone())).unwrap();
+    let peer = PeerId::random();
+    for at in 1..=3 {
+        assert!(log.rows.lock().is_empty());
+        store.admit(&key(at), peer, &[address(1)]).unwrap();
+        until("the batch", || {
+            store.metrics().log_errors.get() == u64::from(at) || !log.rows.lock().is_empty()
+        });
+    }
+    store.close();
+    let rows = log.rows.lock();
+    assert_eq!((rows.len(), store.metrics().log_errors.get()), (1, 2));
+    assert_eq!(rows[0].addresses, [address(1)]);
 }
 
 #[test]
