@@ -5,25 +5,29 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use dirnode_generator::Random;
 use dirnode_record::{Label, Namespace};
 use dirnode_store::RecordCid;
 use dirnode_store::remote::{
-    Change, Hit, Limits, PeerId, Place, Provider, RemoteIndex, RemoteQuery, RemoteQueryKind, RemoteSearch,
-    Row, Standing, Tomb,
+    Applied, Change, Counters, Hit, Limits, PeerId, Place, Provider, RemoteIndex, RemoteQuery,
+    RemoteQueryKind, RemoteSearch, Row, Standing, Tomb,
 };
 
 const SECOND: i64 = 1_000_000_000;
 const CHANGES_PER_STEP: u64 = 6;
 
-const LIMITS: Limits = Limits {
-    max_rows: 260,
-    max_rows_per_peer: 60,
-    max_labels: 900,
-    max_labels_per_peer: 300,
+/// Bounds that nobody reaches here, but for those of labels.
+const WIDE: Limits = Limits {
+    max_rows: 1 << 20,
+    max_rows_per_peer: 1 << 20,
+    max_labels: 1 << 20,
+    max_labels_per_peer: 1 << 20,
+    max_text_bytes_per_peer: 1 << 20,
+    max_postings_per_peer: 1 << 20,
     max_labels_per_row: 8,
     max_label_bytes: 40,
     max_text_bytes: 1 << 20,
@@ -31,53 +35,170 @@ const LIMITS: Limits = Limits {
     max_tombs: 40,
 };
 
+/// What runs are bounded by: rows and labels; texts; posting lists; and all of it so tightly that rows are refused.
+const BOUNDS: [Limits; 4] = [
+    Limits {
+        max_rows: 260,
+        max_rows_per_peer: 40,
+        max_labels: 900,
+        max_labels_per_peer: 140,
+        ..WIDE
+    },
+    Limits {
+        max_text_bytes: 2_500,
+        max_text_bytes_per_peer: 1_200,
+        ..WIDE
+    },
+    Limits {
+        max_postings: 1_200,
+        max_postings_per_peer: 330,
+        ..WIDE
+    },
+    Limits {
+        max_rows: 9,
+        max_rows_per_peer: 4,
+        max_labels: 20,
+        max_labels_per_peer: 12,
+        max_text_bytes: 300,
+        max_text_bytes_per_peer: 160,
+        max_postings: 45,
+        max_postings_per_peer: 22,
+        ..WIDE
+    },
+];
+
+type Key = (RecordCid, PeerId);
+
 /// Rows and withdrawals in maps, everything found by looking at all of them.
-#[derive(Default)]
 struct Plain {
-    rows: BTreeMap<(RecordCid, PeerId), Row>,
-    tombs: BTreeMap<(RecordCid, PeerId), Tomb>,
+    limits: Limits,
+    rows: BTreeMap<Key, Row>,
+    tombs: BTreeMap<Key, Tomb>,
+    /// Lists that name a row with these labels, as far as they were counted.
+    lists: RefCell<HashMap<Vec<Label>, usize>>,
+}
+
+/// What became of changes, as [`Applied`] tells it.
+#[derive(Debug, Default, PartialEq)]
+struct Outcome {
+    refused: Vec<usize>,
+    absent: Vec<usize>,
+    evicted: Vec<Key>,
+}
+
+/// Places of labels in the tree, and the list of all rows that can be found.
+fn lists(labels: &[Label]) -> usize {
+    let mut places = BTreeSet::new();
+    for label in labels.iter().filter_map(Label::cleaned) {
+        let text = label.as_str();
+        places.insert(text.to_owned());
+        if label.namespace() != Some(Namespace::Locators) {
+            let ends = text.match_indices('/').map(|(at, _)| at).skip(2);
+            places.extend(ends.map(|end| text[..end].to_owned()));
+        }
+    }
+    places.len() + usize::from(!places.is_empty())
 }
 
 impl Plain {
-    fn labels(&self, but: &(RecordCid, PeerId), peer: Option<&PeerId>) -> usize {
-        let rows = self.rows.iter().filter(|(key, _)| *key != but);
-        rows.filter(|(key, _)| peer.is_none_or(|peer| key.1 == *peer))
-            .map(|(_, row)| row.labels.len())
-            .sum()
-    }
-
-    fn make_room(&mut self, key: &(RecordCid, PeerId), labels: usize) -> bool {
-        loop {
-            let others = |peer: Option<&PeerId>| {
-                let rows = self.rows.keys().filter(|other| *other != key);
-                rows.filter(|other| peer.is_none_or(|peer| other.1 == *peer))
-                    .count()
-            };
-            let own = Some(&key.1);
-            if others(own) < LIMITS.max_rows_per_peer
-                && others(None) < LIMITS.max_rows
-                && self.labels(key, own) + labels <= LIMITS.max_labels_per_peer
-                && self.labels(key, None) + labels <= LIMITS.max_labels
-            {
-                return true;
-            }
-            let of_peer = self
-                .rows
-                .iter()
-                .filter(|(other, _)| other.1 == key.1 && *other != key);
-            let oldest = of_peer.min_by_key(|(other, row)| (row.last_seen_ns, other.0));
-            let Some((oldest, _)) = oldest else { return false };
-            let oldest = oldest.clone();
-            self.rows.remove(&oldest);
+    fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            rows: BTreeMap::new(),
+            tombs: BTreeMap::new(),
+            lists: RefCell::default(),
         }
     }
 
-    fn fitting(labels: &[Label], known: &[Label]) -> Vec<Label> {
+    /// Rows, labels, entries of lists and bytes of distinct labels, of a peer or of all.
+    fn share(&self, peer: Option<&PeerId>) -> [usize; 4] {
+        let mut share = [0; 4];
+        let mut texts = HashSet::new();
+        for (key, row) in &self.rows {
+            if peer.is_some_and(|peer| key.1 != *peer) {
+                continue;
+            }
+            share[0] += 1;
+            share[1] += row.labels.len();
+            let mut known = self.lists.borrow_mut();
+            if !known.contains_key(&row.labels) {
+                known.insert(row.labels.clone(), lists(&row.labels));
+            }
+            share[2] += known[&row.labels];
+            texts.extend(row.labels.iter().map(Label::as_str));
+        }
+        share[3] = texts.iter().map(|text| text.len()).sum();
+        share
+    }
+
+    fn of_all(&self) -> [usize; 4] {
+        let limits = &self.limits;
+        [
+            limits.max_rows,
+            limits.max_labels,
+            limits.max_postings,
+            limits.max_text_bytes,
+        ]
+    }
+
+    fn of_peer(&self) -> [usize; 4] {
+        let limits = &self.limits;
+        [
+            limits.max_rows_per_peer,
+            limits.max_labels_per_peer,
+            limits.max_postings_per_peer,
+            limits.max_text_bytes_per_peer,
+        ]
+    }
+
+    /// Lets rows go until all bounds are kept; false if the row itself is too much.
+    fn fit(&mut self, key: &Key, evicted: &mut Vec<Key>) -> bool {
+        let above = |share: [usize; 4], bound: [usize; 4]| (0..4).find(|kind| share[*kind] > bound[*kind]);
+        let alone = self.rows[key].labels.clone();
+        let most = self.of_peer();
+        if alone.len() > most[1] || lists(&alone) > most[2] {
+            return false;
+        }
+        loop {
+            let giving = if above(self.share(Some(&key.1)), self.of_peer()).is_some() {
+                key.1.clone()
+            } else if let Some(kind) = above(self.share(None), self.of_all()) {
+                let peers: BTreeSet<PeerId> = self.rows.keys().map(|key| key.1.clone()).collect();
+                let largest = peers
+                    .into_iter()
+                    .max_by_key(|peer| (self.share(Some(peer))[kind], peer.clone()));
+                largest.unwrap()
+            } else {
+                return true;
+            };
+            let rows = self.rows.iter();
+            let oldest = rows
+                .filter(|(other, _)| other.1 == giving && *other != key)
+                .min_by_key(|(other, row)| (row.last_seen_ns, other.0));
+            let Some((oldest, _)) = oldest else { return false };
+            let oldest = oldest.clone();
+            self.rows.remove(&oldest);
+            evicted.push(oldest);
+        }
+    }
+
+    /// Puts a row in, or puts back what was there.
+    fn set(&mut self, key: &Key, row: Row, evicted: &mut Vec<Key>) -> bool {
+        let before = self.rows.insert(key.clone(), row);
+        if self.fit(key, evicted) {
+            return true;
+        }
+        self.rows.remove(key);
+        self.rows.extend(before.map(|row| (key.clone(), row)));
+        false
+    }
+
+    fn fitting(&self, labels: &[Label], known: &[Label]) -> Vec<Label> {
         let mut kept = known.to_vec();
         for label in labels {
-            if label.as_str().len() <= LIMITS.max_label_bytes
+            if label.as_str().len() <= self.limits.max_label_bytes
                 && !kept.contains(label)
-                && kept.len() < LIMITS.max_labels_per_row
+                && kept.len() < self.limits.max_labels_per_row
             {
                 kept.push(label.clone());
             }
@@ -86,28 +207,41 @@ impl Plain {
         kept
     }
 
-    fn apply(&mut self, change: &Change) {
+    fn apply(&mut self, changes: &[Change]) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (place, change) in changes.iter().enumerate() {
+            if let Change::Add { cid, peer, .. } | Change::Refresh { cid, peer, .. } = change
+                && !self.rows.contains_key(&(*cid, peer.clone()))
+            {
+                outcome.absent.push(place);
+            } else if !self.make(change, &mut outcome.evicted) {
+                outcome.refused.push(place);
+            }
+        }
+        outcome
+    }
+
+    /// Makes a change; false if it is refused.
+    fn make(&mut self, change: &Change, evicted: &mut Vec<Key>) -> bool {
         match change {
             Change::Put(row) => {
                 let key = (row.cid, row.peer.clone());
-                let labels = Self::fitting(&row.labels, &[]);
-                if self.make_room(&key, labels.len()) {
-                    self.tombs.remove(&key);
-                    self.rows.insert(
-                        key,
-                        Row {
-                            labels,
-                            ..row.clone()
-                        },
-                    );
+                let labels = self.fitting(&row.labels, &[]);
+                let row = Row {
+                    labels,
+                    ..row.clone()
+                };
+                if !self.set(&key, row, evicted) {
+                    return false;
                 }
+                self.tombs.remove(&key);
             }
             Change::Add { cid, peer, labels } => {
                 let key = (*cid, peer.clone());
-                let Some(row) = self.rows.get(&key) else { return };
-                let all = Self::fitting(labels, &row.labels);
-                if all != row.labels && self.make_room(&key, all.len()) {
-                    self.rows.get_mut(&key).unwrap().labels = all;
+                let row = self.rows[&key].clone();
+                let labels = self.fitting(labels, &row.labels);
+                if labels != row.labels {
+                    return self.set(&key, Row { labels, ..row }, evicted);
                 }
             }
             Change::Refresh {
@@ -132,7 +266,7 @@ impl Plain {
                 let key = (tomb.cid, tomb.peer.clone());
                 self.rows.remove(&key);
                 self.tombs.insert(key, tomb.clone());
-                while self.tombs.len() > LIMITS.max_tombs {
+                while self.tombs.len() > self.limits.max_tombs {
                     // Times of ends are distinct here.
                     let first = self.tombs.iter().min_by_key(|(_, tomb)| tomb.until_ns);
                     let first = first.unwrap().0.clone();
@@ -144,6 +278,7 @@ impl Plain {
             }
             Change::RemovePeer { peer } => self.rows.retain(|key, _| key.1 != *peer),
         }
+        true
     }
 
     fn expire(&mut self, now_ns: i64) {
@@ -392,11 +527,20 @@ fn check_counts(index: &RemoteIndex, plain: &Plain, making: &mut Making, context
         .chain(plain.tombs.keys())
         .map(|key| key.0)
         .collect();
+    let share = plain.share(None);
+    assert!(
+        share
+            .iter()
+            .zip(plain.of_all())
+            .all(|(taken, most)| *taken <= most),
+        "{context}: {share:?}"
+    );
     assert_eq!(
         (
             size.all_rows(),
             size.labels,
             size.distinct_labels,
+            [size.all_rows(), size.labels, size.postings, size.text_bytes],
             size.cids,
             size.tombs
         ),
@@ -404,6 +548,7 @@ fn check_counts(index: &RemoteIndex, plain: &Plain, making: &mut Making, context
             plain.rows.len(),
             labels,
             distinct.len(),
+            share,
             cids.len(),
             plain.tombs.len()
         ),
@@ -423,26 +568,44 @@ fn variable(name: &str, otherwise: u64) -> u64 {
         .map_or(otherwise, |text| text.parse().unwrap())
 }
 
-#[test]
-fn changes_searches_ends_and_restarts_are_those_of_the_plain_one() {
-    let seed = variable("DIRNODE_ORACLE_SEED", 1);
-    let steps = variable("DIRNODE_ORACLE_STEPS", 10_000);
-    println!("seed {seed}, {steps} steps");
+fn outcome(applied: &Applied) -> Outcome {
+    Outcome {
+        refused: applied.refused.iter().map(|(place, _)| *place).collect(),
+        absent: applied.absent.clone(),
+        evicted: applied.evicted.clone(),
+    }
+}
+
+/// What a run met, so that one that asks too little is seen.
+#[derive(Debug, Default)]
+struct Met {
+    hits: usize,
+    restarts: usize,
+    counters: Counters,
+}
+
+fn run(limits: &Limits, seed: u64, steps: u64) -> Met {
     let folder = tempfile::tempdir().unwrap();
-    let mut index = RemoteIndex::open(folder.path(), LIMITS, 0).unwrap();
-    let mut plain = Plain::default();
+    let mut index = RemoteIndex::open(folder.path(), limits.clone(), 0).unwrap();
+    let mut plain = Plain::new(limits.clone());
     let mut making = Making {
         random: Random::new(seed),
         now: 1_000 * SECOND,
     };
-    let (mut hits, mut restarts) = (0, 0);
+    let mut met = Met::default();
+    let count = |met: &mut Met, counters: Counters| {
+        met.counters.evicted_peer += counters.evicted_peer;
+        met.counters.evicted_full += counters.evicted_full;
+        met.counters.refused += counters.refused;
+        met.counters.absent += counters.absent;
+    };
     for step in 0..steps {
         let context = format!("seed {seed}, step {step}");
         let changes: Vec<Change> = (0..making.random.below(2 * CHANGES_PER_STEP))
             .map(|_| making.change())
             .collect();
-        index.apply(&changes);
-        changes.iter().for_each(|change| plain.apply(change));
+        let applied = index.apply(&changes);
+        assert_eq!(outcome(&applied), plain.apply(&changes), "{context}");
         making.now += i64::try_from(making.random.below(2_000_000_000)).unwrap();
         if making.random.below(4) == 0 {
             while index.expire(making.now, 3).more {}
@@ -451,9 +614,10 @@ fn changes_searches_ends_and_restarts_are_those_of_the_plain_one() {
         if making.random.below(400) == 0 {
             // A start leaves out what has ended.
             index.close().unwrap();
-            index = RemoteIndex::open(folder.path(), LIMITS, making.now).unwrap();
+            count(&mut met, index.counters());
+            index = RemoteIndex::open(folder.path(), limits.clone(), making.now).unwrap();
             plain.expire(making.now);
-            restarts += 1;
+            met.restarts += 1;
             check_same(&rows_of(&index), &plain.rows, &context);
             check_same(&tombs_of(&index), &plain.tombs, &context);
         }
@@ -462,14 +626,29 @@ fn changes_searches_ends_and_restarts_are_those_of_the_plain_one() {
         assert!(!found.cut, "{context}");
         let expected = plain.search(&search);
         assert_eq!(found.hits, expected, "{context}: {search:?}");
-        hits += expected.len();
+        met.hits += expected.len();
         check_counts(&index, &plain, &mut making, &context);
     }
-    let counters = index.counters();
-    println!("{hits} hits, {restarts} restarts, {counters:?}");
-    if steps >= 10_000 {
-        assert!(hits > 5_000 && restarts > 5, "the run asked too little");
-    }
+    count(&mut met, index.counters());
     check_same(&rows_of(&index), &plain.rows, "at the end");
     check_same(&tombs_of(&index), &plain.tombs, "at the end");
+    met
+}
+
+#[test]
+fn changes_searches_ends_and_restarts_are_those_of_the_plain_one() {
+    let seed = variable("DIRNODE_ORACLE_SEED", 1);
+    let steps = variable("DIRNODE_ORACLE_STEPS", 10_000);
+    println!("seed {seed}, {steps} steps");
+    for (number, limits) in (0..).zip(&BOUNDS) {
+        let met = run(limits, seed + number, steps / BOUNDS.len() as u64);
+        println!("bounds {number}: {met:?}");
+        if steps >= 10_000 {
+            let counters = &met.counters;
+            // The run asked enough, and met what it is about.
+            assert!(met.restarts > 1 && (met.hits > 1_000 || number == 3));
+            assert!(counters.evicted_peer > 100 && counters.evicted_full > 100);
+            assert!(counters.absent > 100 && (number != 3 || counters.refused > 100));
+        }
+    }
 }

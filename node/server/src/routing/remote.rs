@@ -4,7 +4,7 @@ use dirnode_record::{Label, RecordCid};
 use dirnode_routing::{
     IndexChange, PeerId as RoomPeer, Restored, RestoredClaim, RestoredTomb, Standing, Timestamp,
 };
-use dirnode_store::remote::{self, Change, RemoteIndex, Row, Tomb};
+use dirnode_store::remote::{self, Applied, Change, RemoteIndex, Row, Tomb};
 
 use super::Shared;
 
@@ -75,9 +75,40 @@ fn change_of(change: IndexChange) -> Change {
 
 impl Shared {
     pub(super) fn index(&self, change: IndexChange) {
-        for (_, refusal) in self.index.apply(&[change_of(change)]).refused {
-            // The brain keeps to tighter bounds; what it knows and the index does not is found when it is told again.
+        let applied = self.index.apply(&[change_of(change)]);
+        if applied.lost() > 0 {
+            self.lost(&applied);
+        }
+    }
+
+    /// Says that the brain believes in rows that nobody finds. It keeps to tighter bounds, so this means that somebody's
+    /// labels are long or deep, or that the index is full. Such a row is found again when the brain puts it anew, which it
+    /// does for rows that nobody has verified; a verified one stays out until the brain has forgotten it.
+    fn lost(&self, applied: &Applied) {
+        for (_, refusal) in &applied.refused {
             tracing::debug!(component = "routing", %refusal, "row not taken");
+        }
+        for (cid, peer) in &applied.evicted {
+            tracing::debug!(component = "routing", %cid, ?peer, "row evicted");
+        }
+        let counters = self.index.counters();
+        let all = [
+            counters.evicted_peer,
+            counters.evicted_full,
+            counters.refused,
+            counters.absent,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add);
+        if is_news(all, applied.lost()) {
+            tracing::warn!(
+                component = "routing",
+                evicted_author = counters.evicted_peer,
+                evicted_full = counters.evicted_full,
+                refused = counters.refused,
+                absent = counters.absent,
+                "rows of other peers do not fit into the remote label index and are not found"
+            );
         }
     }
 
@@ -90,6 +121,12 @@ impl Shared {
     pub(super) fn labels(&self, cid: &RecordCid, author: &RoomPeer) -> Vec<Label> {
         self.index.labels(cid, author).unwrap_or_default()
     }
+}
+
+/// Whether what was counted has doubled with the last so many, so that a million of them are told of twenty times.
+fn is_news(all: u64, last: usize) -> bool {
+    let before = all.saturating_sub(last as u64);
+    all.checked_ilog2() > before.checked_ilog2()
 }
 
 /// Everything, page by page.
@@ -126,5 +163,33 @@ pub(super) fn restore(index: &RemoteIndex, restored: &mut Restored) {
             timestamp: Timestamp::from_nanos(tomb.timestamp_ns),
             first_hand: tomb.first_hand,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dirnode_routing::Config;
+    use dirnode_store::remote::Limits;
+
+    use super::*;
+
+    /// The brain counts a row as one, and one more for every sixteen labels, and puts it before the oldest goes. What it
+    /// believes in once did not fit into the index, which then evicted other rows than the brain, in silence.
+    #[test]
+    fn the_index_has_room_for_all_that_the_brain_believes_in() {
+        let (brain, index) = (Config::default(), Limits::default());
+        assert!(index.max_rows_per_peer > brain.max_claims_per_author);
+        assert!(index.max_labels_per_peer >= 16 * brain.max_claims_per_author + index.max_labels_per_row);
+        assert!(index.max_rows > brain.max_claims);
+        assert!(index.max_labels >= 16 * brain.max_claims + index.max_labels_per_row);
+        assert!(index.max_tombs >= brain.max_tombstones);
+    }
+
+    #[test]
+    fn losses_are_told_of_each_time_they_double() {
+        let told: Vec<u64> = (1..=40).filter(|all| is_news(*all, 1)).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16, 32]);
+        assert!(is_news(9, 2) && is_news(1_000, 900) && !is_news(1_000, 400));
+        assert!(!is_news(0, 0));
     }
 }

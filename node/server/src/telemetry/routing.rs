@@ -40,6 +40,8 @@ impl Collector for Figures {
         let status = &figures.status;
         let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let remote = self.0.index().size();
+        let counted = self.0.index().counters();
+        let left_out = [counted.labels_unfit, counted.labels_above, counted.labels_no_room];
         for (name, help, value) in [
             (
                 "outbox_open",
@@ -95,6 +97,16 @@ impl Collector for Figures {
             ("remote_rows", "Rows of the remote label index", remote.all_rows()),
             ("remote_labels", "Labels of those rows", remote.labels),
             (
+                "remote_text_bytes",
+                "Bytes of the distinct labels of those rows",
+                remote.text_bytes,
+            ),
+            (
+                "remote_postings",
+                "Entries of the posting lists of those rows",
+                remote.postings,
+            ),
+            (
                 "waiting_for_peers",
                 "Whether news waits because there is nobody to tell",
                 usize::from(status.waiting_for_peers),
@@ -110,6 +122,36 @@ impl Collector for Figures {
                 "malformed",
                 "Announcements whose payload did not read",
                 figures.malformed,
+            ),
+            (
+                "remote_evicted_author",
+                "Rows removed because their author takes more than its share of the remote label index",
+                counted.evicted_peer,
+            ),
+            (
+                "remote_evicted_full",
+                "Rows removed from whoever takes most because the remote label index is full",
+                counted.evicted_full,
+            ),
+            (
+                "remote_refused",
+                "Changes that the remote label index refused",
+                counted.refused,
+            ),
+            (
+                "remote_absent",
+                "Changes of rows that the remote label index does not have",
+                counted.absent,
+            ),
+            (
+                "remote_labels_left_out",
+                "Labels that were left out of their rows",
+                left_out.into_iter().fold(0, u64::saturating_add),
+            ),
+            (
+                "remote_searches_cut",
+                "Pages of searches that passed their budget",
+                counted.searches_cut,
             ),
             (
                 "copied_records",

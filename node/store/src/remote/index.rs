@@ -13,7 +13,7 @@ use super::folder::Folder;
 use super::log;
 use super::matching;
 use super::query::{RemoteHits, RemoteSearch, RemoteSearchError};
-use super::state::State;
+use super::state::{Done, State};
 use super::types::{Applied, Bytes, Change, Counters, Limits, PeerId, Row, Size, Tomb};
 use super::writer::{self, Outlet, Shared};
 use crate::{RecordCid, StoreError};
@@ -124,10 +124,13 @@ impl RemoteIndex {
         self.change(|state, steps| {
             for (place, change) in changes.iter().enumerate() {
                 match state.apply(change, steps) {
-                    Ok(changed) => applied.changed = applied.changed.saturating_add(usize::from(changed)),
+                    Ok(Done::Changed) => applied.changed = applied.changed.saturating_add(1),
+                    Ok(Done::Same) => {}
+                    Ok(Done::Absent) => applied.absent.push(place),
                     Err(refusal) => applied.refused.push((place, refusal)),
                 }
             }
+            applied.evicted = std::mem::take(&mut state.evicted);
         });
         applied
     }
@@ -216,7 +219,7 @@ impl RemoteIndex {
     pub fn rows_of_peer(&self, peer: &PeerId) -> usize {
         let state = self.handle.state.read();
         let peer = state.peers.find(peer).and_then(|peer| state.peers.get(peer));
-        peer.map_or(0, |peer| peer.rows)
+        peer.map_or(0, |peer| peer.share.rows)
     }
 
     /// The withdrawal of a record and publisher.

@@ -13,6 +13,7 @@ mod names;
 mod query;
 mod quota;
 mod room;
+mod share;
 mod sorted;
 mod state;
 mod tables;

@@ -97,18 +97,13 @@ impl Names {
         Some(node)
     }
 
-    /// The number of a label, which counts as had by one row more. `None` when it is new and there is no room for its
-    /// text.
-    pub(super) fn acquire(&mut self, label: &Label, max_text_bytes: usize) -> Option<u32> {
+    /// The number of a label, which counts as had by one row more. `None` when it is new and no number is left.
+    pub(super) fn acquire(&mut self, label: &Label) -> Option<u32> {
         let text = label.as_str();
         if let Some(number) = self.find(text) {
             let name = self.names.get_mut(number)?;
             name.refs = name.refs.saturating_add(1);
             return Some(number);
-        }
-        let text_bytes = self.text_bytes.saturating_add(text.len());
-        if text_bytes > max_text_bytes {
-            return None;
         }
         let node = label.cleaned().map_or(NONE, |cleaned| self.grow(&cleaned));
         let number = self.names.add(Name {
@@ -120,7 +115,7 @@ impl Names {
             self.prune(node);
             return None;
         }
-        self.text_bytes = text_bytes;
+        self.text_bytes = self.text_bytes.saturating_add(text.len());
         let (names, random) = (&self.names, &self.random);
         let hash_of = |number: &u32| names.get(*number).map_or(0, |name| random.hash_one(&*name.text));
         self.by_text.insert_unique(hash_of(&number), number, hash_of);
@@ -261,6 +256,11 @@ impl Names {
         }
     }
 
+    /// Bytes of all distinct labels.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
+
     /// Distinct labels, and places.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.names.len(), self.nodes.len())
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     fn acquire(names: &mut Names, text: &str) -> u32 {
-        names.acquire(&Label::parse(text).unwrap(), 1 << 20).unwrap()
+        names.acquire(&Label::parse(text).unwrap()).unwrap()
     }
 
     #[test]
@@ -347,15 +347,5 @@ mod tests {
         names.release(numbers[1]);
         assert_eq!((names.counts(), names.text_bytes), ((0, 0), 0));
         assert!(names.by_segment.is_empty() && names.by_text.is_empty());
-    }
-
-    #[test]
-    fn texts_are_bounded() {
-        let mut names = Names::default();
-        let label = |value: &str| Label::new(Namespace::Skills, value);
-        assert!(names.acquire(&label("aaaa"), 20).is_some());
-        assert_eq!(names.acquire(&label("bbbb"), 20), None);
-        assert!(names.acquire(&label("aaaa"), 20).is_some());
-        assert_eq!(names.counts(), (1, 1));
     }
 }

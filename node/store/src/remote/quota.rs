@@ -1,10 +1,9 @@
 //! How much the rows may take, and which of them go when it is too much. Pure, as the rows are.
 
-use super::state::{State, Steps};
-use super::tables::Peer;
+use super::share::Share;
+use super::state::{State, Steps, postings};
 use super::tombs::parts;
-use super::types::{Limits, PeerId, Refusal};
-use crate::RecordCid;
+use super::types::{Limits, Refusal};
 
 /// Longest label that any limit allows, in bytes: what the log takes.
 const MAX_LABEL_BYTES: usize = 16 << 10;
@@ -17,6 +16,13 @@ pub(super) fn kept(mut limits: Limits) -> Limits {
     limits
 }
 
+/// Whose bound was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    Peer,
+    All,
+}
+
 impl State {
     /// To be filled with steps of a log: what all rows may take together is bounded only by
     /// [`State::limit_to`], because between two steps there may be rows of a later time, or rows that had ended,
@@ -27,6 +33,8 @@ impl State {
             max_rows_per_peer: usize::MAX,
             max_labels: usize::MAX,
             max_labels_per_peer: usize::MAX,
+            max_text_bytes_per_peer: usize::MAX,
+            max_postings_per_peer: usize::MAX,
             max_text_bytes: usize::MAX,
             max_postings: usize::MAX,
             max_tombs: usize::MAX,
@@ -34,36 +42,21 @@ impl State {
         })
     }
 
-    /// Sets the limits, and lets the rows go that were not heard of for longest until all fit.
+    /// Sets the limits, and lets rows go until all fit: of each peer those that were not heard of for longest.
     pub(super) fn limit_to(&mut self, limits: Limits) {
         self.limits = kept(limits);
-        let limits = self.limits.clone();
-        let full = |state: &Self| {
-            state.rows.len() > limits.max_rows
-                || state.labels > limits.max_labels
-                || state.postings > limits.max_postings
-        };
-        let crowded =
-            |peer: &Peer| peer.rows > limits.max_rows_per_peer || peer.labels > limits.max_labels_per_peer;
-        if full(self) || self.peers.iter().any(crowded) {
-            let mut oldest: Vec<(i64, u32)> = (0..self.rows.end())
-                .filter_map(|number| Some((self.rows.get(number)?.last_seen_ns, number)))
-                .collect();
-            oldest.sort_unstable();
-            for (_, number) in oldest {
-                let peer = self.rows.get(number).and_then(|row| self.peers.get(row.peer));
-                let counter = if peer.is_some_and(crowded) {
-                    &mut self.counters.evicted_peer
-                } else if full(self) {
-                    &mut self.counters.evicted_full
-                } else {
-                    continue;
-                };
-                *counter = counter.saturating_add(1);
-                self.take(number, &mut |_| ());
+        let (each, all) = (Share::of_peer(&self.limits), Share::of_all(&self.limits));
+        for number in 0..self.peers.end() {
+            while self.is_above(number, &each) && self.evict(number, None, Bound::Peer, &mut |_| ()) {}
+        }
+        while let Some(kind) = self.share().above(&all) {
+            let largest = self.peers.largest(kind);
+            if !largest.is_some_and(|peer| self.evict(peer, None, Bound::All, &mut |_| ())) {
+                break;
             }
         }
-        while self.tombs.len() > limits.max_tombs
+        self.evicted.clear();
+        while self.tombs.len() > self.limits.max_tombs
             && let Some((_, first)) = self.tombs.first()
         {
             self.counters.evicted_tombs = self.counters.evicted_tombs.saturating_add(1);
@@ -71,61 +64,74 @@ impl State {
         }
     }
 
-    /// Evicts rows of the peer until a row with these labels fits.
-    pub(super) fn make_room(
-        &mut self,
-        cid: &RecordCid,
-        peer: &PeerId,
-        labels: &[u32],
-        steps: &mut Steps<'_>,
-    ) -> Result<(), Refusal> {
-        let places = self.names.places(labels).len();
-        let postings = places.saturating_add(usize::from(places > 0));
-        let limits = &self.limits;
-        if labels.len() > limits.max_labels.min(limits.max_labels_per_peer) || postings > limits.max_postings
-        {
-            return Err(Refusal::RowTooLarge {
-                labels: labels.len(),
-                postings,
-                max_labels: limits.max_labels.min(limits.max_labels_per_peer),
-                max_postings: limits.max_postings,
-            });
+    /// Whether labels fit into the share of one peer that has nothing else.
+    pub(super) fn check_alone(&self, labels: &[u32]) -> Result<(), Refusal> {
+        let most = Share::of_peer(&self.limits);
+        let postings = postings(&self.names.places(labels));
+        if labels.len() <= most.labels && postings <= most.postings {
+            return Ok(());
         }
-        let same = self.find(cid, peer);
-        let old = same.and_then(|row| self.rows.get(row));
-        let old_labels = old.map_or(0, |row| row.labels.len());
-        let old_postings = old.map_or(0, |row| self.postings_of(&row.labels));
-        let more = usize::from(same.is_none());
+        Err(Refusal::RowTooLarge {
+            labels: labels.len(),
+            postings,
+            max_labels: most.labels,
+            max_postings: most.postings,
+        })
+    }
+
+    /// Lets rows go until all bounds are kept: of this row's peer while that one is above its own, then of whoever takes
+    /// most of what is full. False if that is this row's peer, and it has no other row.
+    pub(super) fn fit(&mut self, row: u32, steps: &mut Steps<'_>) -> bool {
+        let (each, all) = (Share::of_peer(&self.limits), Share::of_all(&self.limits));
+        let Some(own) = self.rows.get(row).map(|entry| entry.peer) else {
+            return false;
+        };
         loop {
-            let limits = &self.limits;
-            let known = self.peers.find(peer).and_then(|number| self.peers.get(number));
-            let (rows, held) = known.map_or((0, 0), |peer| (peer.rows, peer.labels));
-            let with = |all: usize, old: usize, new: usize| all.saturating_sub(old).saturating_add(new);
-            let peer_full = rows.saturating_add(more) > limits.max_rows_per_peer
-                || with(held, old_labels, labels.len()) > limits.max_labels_per_peer;
-            let full = self.rows.len().saturating_add(more) > limits.max_rows
-                || with(self.labels, old_labels, labels.len()) > limits.max_labels
-                || with(self.postings, old_postings, postings) > limits.max_postings;
-            if !peer_full && !full {
-                return Ok(());
-            }
-            let oldest = known.and_then(|peer| {
-                let mut rows = peer.order.iter().map(|entry| parts(entry).1);
-                rows.find(|row| Some(*row) != same)
-            });
-            let Some(oldest) = oldest else {
-                return Err(Refusal::Full {
-                    rows: self.rows.len(),
-                    labels: self.labels,
-                });
-            };
-            let counter = if peer_full {
-                &mut self.counters.evicted_peer
+            let (peer, bound) = if self.is_above(own, &each) {
+                (own, Bound::Peer)
+            } else if let Some(kind) = self.share().above(&all) {
+                (self.peers.largest(kind).unwrap_or(own), Bound::All)
             } else {
-                &mut self.counters.evicted_full
+                return true;
             };
-            *counter = counter.saturating_add(1);
-            self.take(oldest, steps);
+            if !self.evict(peer, Some(row), bound, steps) {
+                return false;
+            }
         }
+    }
+
+    pub(super) fn full(&self) -> Refusal {
+        Refusal::Full {
+            rows: self.rows.len(),
+            labels: self.labels,
+        }
+    }
+
+    fn is_above(&self, peer: u32, bound: &Share) -> bool {
+        let peer = self.peers.get(peer);
+        peer.is_some_and(|peer| peer.share.above(bound).is_some())
+    }
+
+    /// Takes out the row of a peer that was not heard of for longest, but not `keep`; false if there is none.
+    fn evict(&mut self, peer: u32, keep: Option<u32>, bound: Bound, steps: &mut Steps<'_>) -> bool {
+        let Some(known) = self.peers.get(peer) else {
+            return false;
+        };
+        let oldest = {
+            let mut rows = known.order.iter().map(|entry| parts(entry).1);
+            rows.find(|row| Some(*row) != keep)
+        };
+        let Some(oldest) = oldest else {
+            return false;
+        };
+        let record = self.rows.get(oldest).and_then(|row| self.records.get(row.record));
+        let key = record.map(|record| (record.cid, known.id.clone()));
+        self.evicted.extend(key);
+        let counter = match bound {
+            Bound::Peer => &mut self.counters.evicted_peer,
+            Bound::All => &mut self.counters.evicted_full,
+        };
+        *counter = counter.saturating_add(1);
+        self.take(oldest, steps)
     }
 }

@@ -51,6 +51,24 @@ impl Sorted {
         self.get(Pos::default())
     }
 
+    pub(super) fn last(&self) -> Option<u64> {
+        match self {
+            Self::One(entries) => entries.last().copied(),
+            Self::Many(blocks) => blocks.last()?.last().copied(),
+        }
+    }
+
+    /// Puts another entry, which the order does not tell from the one that is there, into a place.
+    pub(super) fn set(&mut self, pos: Pos, entry: u64) {
+        let block = match self {
+            Self::One(entries) => (pos.block == 0).then_some(entries),
+            Self::Many(blocks) => blocks.get_mut(pos.block),
+        };
+        if let Some(there) = block.and_then(|entries| entries.get_mut(pos.at)) {
+            *there = entry;
+        }
+    }
+
     /// The entry at a place; `None` behind the last.
     pub(super) fn get(&self, pos: Pos) -> Option<u64> {
         self.block(pos.block)?.get(pos.at).copied()
@@ -345,6 +363,7 @@ mod tests {
             prop_assert_eq!(list.iter().collect::<Vec<_>>(), set.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(list.is_empty(), set.is_empty());
             prop_assert_eq!(list.first(), set.first().copied());
+            prop_assert_eq!(list.last(), set.last().copied());
             if let Sorted::Many(blocks) = &list {
                 prop_assert!(blocks.len() > 1 && blocks.iter().all(|block| (1..=BLOCK).contains(&block.len())));
             }

@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 use super::names::Names;
 use super::quota;
 use super::room::{self, NONE, Slots};
+use super::share::Share;
 use super::sorted::Sorted;
 use super::tables::{Peers, Records};
 use super::tombs::{Buried, Tombs, parts, second_after, second_of, slot};
@@ -57,7 +58,24 @@ pub(super) struct State {
     pub(super) postings: usize,
     by_standing: [usize; 3],
     pub(super) counters: Counters,
+    /// Rows that had to go since this was emptied.
+    pub(super) evicted: Vec<(RecordCid, PeerId)>,
     random: RandomState,
+}
+
+/// What became of a change that was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    Changed,
+    Same,
+    /// There is no row to change.
+    Absent,
+}
+
+impl Done {
+    fn new(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Same }
+    }
 }
 
 /// Takes the steps of a change.
@@ -100,6 +118,11 @@ fn order(rows: &Slots<Entry>, records: &Records, one: u64, other: u64) -> Orderi
     cid(row).cmp(&cid(other_row)).then(row.cmp(&other_row))
 }
 
+/// Lists that name a row with labels at these places: those of the places, and that of all rows that can be found.
+pub(super) fn postings(places: &[u32]) -> usize {
+    places.len().saturating_add(usize::from(!places.is_empty()))
+}
+
 /// The order of a peer's rows: when last seen, CID.
 fn age(rows: &Slots<Entry>, records: &Records, one: u64, other: u64) -> Ordering {
     let ((second, row), (other_second, other_row)) = (parts(one), parts(other));
@@ -133,12 +156,19 @@ impl State {
             postings: 0,
             by_standing: [0; 3],
             counters: Counters::default(),
+            evicted: Vec::new(),
             random: RandomState::default(),
         }
     }
 
-    /// Makes a change; true if it changed anything.
-    pub(super) fn apply(&mut self, change: &Change, steps: &mut Steps<'_>) -> Result<bool, Refusal> {
+    /// Makes a change.
+    pub(super) fn apply(&mut self, change: &Change, steps: &mut Steps<'_>) -> Result<Done, Refusal> {
+        if let Change::Add { cid, peer, .. } | Change::Refresh { cid, peer, .. } = change
+            && self.find(cid, peer).is_none()
+        {
+            self.counters.absent = self.counters.absent.saturating_add(1);
+            return Ok(Done::Absent);
+        }
         let done = match change {
             Change::Put(row) => self.put(row, steps),
             Change::Add { cid, peer, labels } => match self.find(cid, peer) {
@@ -186,7 +216,7 @@ impl State {
         if done.is_err() {
             self.counters.refused = self.counters.refused.saturating_add(1);
         }
-        done
+        done.map(Done::new)
     }
 
     /// The row of a record and peer.
@@ -207,14 +237,28 @@ impl State {
         peer.order.first().map(|entry| parts(entry).1)
     }
 
+    /// What all rows take.
+    pub(super) fn share(&self) -> Share {
+        Share {
+            rows: self.rows.len(),
+            labels: self.labels,
+            postings: self.postings,
+            text_bytes: self.names.text_bytes(),
+        }
+    }
+
     /// Numbers of the labels that may be kept, in order, each once, had by one row more. Those in `known` are passed over.
     fn acquire(&mut self, labels: &[Label], known: &[u32]) -> Vec<u32> {
         let Limits {
             max_labels_per_row,
             max_label_bytes,
-            max_text_bytes,
             ..
         } = self.limits;
+        let max_text_bytes = Share::of_peer(&self.limits).text_bytes;
+        let mut text_bytes = known
+            .iter()
+            .map(|label| self.names.text(*label).len())
+            .fold(0, usize::saturating_add);
         let room = max_labels_per_row.saturating_sub(known.len());
         let mut numbers: Vec<u32> = Vec::with_capacity(labels.len().min(room));
         for label in labels {
@@ -222,24 +266,35 @@ impl State {
                 self.counters.labels_unfit = self.counters.labels_unfit.saturating_add(1);
                 continue;
             }
-            let Some(number) = self.names.acquire(label, max_text_bytes) else {
+            let Some(number) = self.names.acquire(label) else {
                 self.counters.labels_no_room = self.counters.labels_no_room.saturating_add(1);
                 continue;
             };
-            let place = numbers.binary_search(&number);
-            match place {
-                Err(at) if known.binary_search(&number).is_err() && numbers.len() < room => {
-                    numbers.insert(at.min(numbers.len()), number);
-                    continue;
-                }
-                Err(_) if known.binary_search(&number).is_err() => {
-                    self.counters.labels_above = self.counters.labels_above.saturating_add(1);
+            let more = text_bytes.saturating_add(label.as_str().len());
+            match numbers.binary_search(&number) {
+                Err(at) if known.binary_search(&number).is_err() => {
+                    let counter = if numbers.len() >= room {
+                        &mut self.counters.labels_above
+                    } else if more > max_text_bytes {
+                        &mut self.counters.labels_no_room
+                    } else {
+                        numbers.insert(at.min(numbers.len()), number);
+                        text_bytes = more;
+                        continue;
+                    };
+                    *counter = counter.saturating_add(1);
                 }
                 _ => {}
             }
             self.names.release(number);
         }
         numbers
+    }
+
+    fn hold(&mut self, labels: &[u32]) {
+        for label in labels {
+            self.names.hold(*label);
+        }
     }
 
     fn release(&mut self, labels: &[u32]) {
@@ -256,12 +311,14 @@ impl State {
             standing: row.standing,
         };
         let labels = self.acquire(&row.labels, &[]);
-        if let Err(refusal) = self.make_room(&row.cid, &row.peer, &labels, steps) {
+        if let Err(refusal) = self.check_alone(&labels) {
             self.release(&labels);
             return Err(refusal);
         }
-        let forgotten = self.forget(&row.cid, &row.peer, steps);
-        let changed = match self.find(&row.cid, &row.peer) {
+        let old = self.find(&row.cid, &row.peer);
+        // What was there, if it has to be put back.
+        let mut before = None;
+        let (number, changed) = match old {
             Some(number) => {
                 let same = self
                     .rows
@@ -270,22 +327,48 @@ impl State {
                 if same {
                     self.release(&labels);
                 } else {
+                    before = self.row(number);
                     self.set_labels(number, labels);
                 }
-                self.set_facts(number, facts) || !same
+                (number, self.set_facts(number, facts) || !same)
             }
-            None => {
-                self.insert(row, facts, labels);
-                true
-            }
+            None => (self.insert(row, facts, labels), true),
         };
+        if !self.fit(number, steps) {
+            match before {
+                Some(before) => self.put_back(number, &before),
+                None => {
+                    self.take(number, &mut |step| {
+                        // A new row has not been told of.
+                        if old.is_some() {
+                            steps(step);
+                        }
+                    });
+                }
+            }
+            return Err(self.full());
+        }
+        let forgotten = self.forget(&row.cid, &row.peer, steps);
         if changed {
             self.counters.put = self.counters.put.saturating_add(1);
-            if let Some(kept) = self.find(&row.cid, &row.peer).and_then(|number| self.row(number)) {
+            if let Some(kept) = self.row(number) {
                 steps(&Change::Put(kept));
             }
         }
         Ok(changed || forgotten)
+    }
+
+    /// Makes a row what it was.
+    fn put_back(&mut self, number: u32, before: &Row) {
+        let labels = self.acquire(&before.labels, &[]);
+        self.set_labels(number, labels);
+        let facts = Facts {
+            timestamp_ns: before.timestamp_ns,
+            last_seen_ns: before.last_seen_ns,
+            expires_at_ns: before.expires_at_ns,
+            standing: before.standing,
+        };
+        self.set_facts(number, facts);
     }
 
     fn add(
@@ -307,28 +390,26 @@ impl State {
         }
         let mut all = [&*known, &*more].concat();
         all.sort_unstable();
-        if let Err(refusal) = self.make_room(cid, peer, &all, steps) {
+        if let Err(refusal) = self.check_alone(&all) {
             self.release(&more);
             return Err(refusal);
         }
-        // Held once by the row as it is, and once by the row as it will be.
         let step = Change::Add {
             cid: *cid,
             peer: peer.clone(),
             labels: self.texts(&more),
         };
-        for label in known.iter() {
-            self.names.hold(*label);
-        }
+        // Held once by the row as it is, and once by the row as it will be.
+        self.hold(&known);
         self.set_labels(number, all);
+        if !self.fit(number, steps) {
+            self.hold(&known);
+            self.set_labels(number, known.into());
+            return Err(self.full());
+        }
         self.counters.refreshed = self.counters.refreshed.saturating_add(1);
         steps(&step);
         Ok(true)
-    }
-
-    pub(super) fn postings_of(&self, labels: &[u32]) -> usize {
-        let places = self.names.places(labels).len();
-        places.saturating_add(usize::from(places > 0))
     }
 
     fn count(&mut self, standing: Standing, more: bool) {
@@ -346,7 +427,8 @@ impl State {
         }
     }
 
-    fn insert(&mut self, row: &Row, facts: Facts, labels: Vec<u32>) {
+    /// Adds a row, and says its number.
+    fn insert(&mut self, row: &Row, facts: Facts, labels: Vec<u32>) -> u32 {
         let record = self.records.acquire(&row.cid);
         let peer = self.peers.acquire(&row.peer);
         let first = self.records.get(record).map_or(NONE, |record| record.first);
@@ -377,12 +459,13 @@ impl State {
         self.table.insert_unique(hash_of(&number), number, hash_of);
         self.wheel
             .insert(slot(second, number), |one, other| one.cmp(&other));
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.rows = known.rows.saturating_add(1);
-        }
+        self.peers.change(peer, |known| {
+            known.share.rows = known.share.rows.saturating_add(1);
+        });
         self.place_by_age(number, true);
         self.count(facts.standing, true);
         self.set_labels(number, labels);
+        number
     }
 
     /// Takes a row out; true if it was there.
@@ -415,9 +498,9 @@ impl State {
         } else if let Some(record) = self.records.get_mut(record) {
             record.first = row.next;
         }
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.rows = known.rows.saturating_sub(1);
-        }
+        self.peers.change(peer, |known| {
+            known.share.rows = known.share.rows.saturating_sub(1);
+        });
         self.count(row.standing, false);
         self.records.release(record);
         self.peers.release(peer);
@@ -452,9 +535,22 @@ impl State {
         let old = self.names.places(&had);
         let len = row.labels.len();
         self.labels = self.labels.saturating_sub(had.len()).saturating_add(len);
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.labels = peer.labels.saturating_sub(had.len()).saturating_add(len);
-        }
+        let (labels, names) = (&row.labels, &self.names);
+        self.peers.change(peer, |peer| {
+            // What stays is not given back in between.
+            for label in labels.iter().filter(|label| had.binary_search(label).is_err()) {
+                peer.hold(*label, names.text(*label).len());
+            }
+            for label in had.iter().filter(|label| labels.binary_search(label).is_err()) {
+                peer.release(*label, names.text(*label).len());
+            }
+            let share = &mut peer.share;
+            share.labels = share.labels.saturating_sub(had.len()).saturating_add(len);
+            share.postings = share
+                .postings
+                .saturating_sub(postings(&old))
+                .saturating_add(postings(&new));
+        });
         let gone = old.iter().filter(|place| new.binary_search(place).is_err());
         self.unpost(number, standing, gone);
         let come = new.iter().filter(|place| old.binary_search(place).is_err());
@@ -712,6 +808,7 @@ impl State {
             rows: self.by_standing,
             labels: self.labels,
             distinct_labels,
+            text_bytes: self.names.text_bytes(),
             lists,
             postings: self.postings,
             cids: self.records.len(),

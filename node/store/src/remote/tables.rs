@@ -6,7 +6,9 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
 use super::room::{ALLOCATION, NONE, Slots};
-use super::sorted::Sorted;
+use super::share::{Largest, Share};
+use super::sorted::{Pos, Sorted};
+use super::tombs::{parts, slot};
 use super::types::PeerId;
 use crate::RecordCid;
 
@@ -27,10 +29,46 @@ pub(super) struct Peer {
     pub(super) id: PeerId,
     /// Its rows, the one not heard of for longest first.
     pub(super) order: Sorted,
-    pub(super) rows: usize,
-    /// Labels of its rows.
-    pub(super) labels: usize,
+    /// What its rows take; changed by [`Peers::change`].
+    pub(super) share: Share,
+    /// Labels of its rows by number, in the upper halves, and how many of its rows have each.
+    texts: Sorted,
     refs: u32,
+}
+
+impl Peer {
+    /// One row more has a label of so many bytes.
+    pub(super) fn hold(&mut self, label: u32, text_bytes: usize) {
+        let pos = self.place(label);
+        match self.texts.get(pos) {
+            // Rows are fewer than fit into the lower half.
+            Some(entry) if parts(entry).0 == label => self.texts.set(pos, entry.saturating_add(1)),
+            _ => {
+                self.texts
+                    .insert(slot(label, 1), |one, other| parts(one).0.cmp(&parts(other).0));
+                self.share.text_bytes = self.share.text_bytes.saturating_add(text_bytes);
+            }
+        }
+    }
+
+    /// One row less has a label of so many bytes.
+    pub(super) fn release(&mut self, label: u32, text_bytes: usize) {
+        let pos = self.place(label);
+        let Some(entry) = self.texts.get(pos).filter(|entry| parts(*entry).0 == label) else {
+            return;
+        };
+        if parts(entry).1 > 1 {
+            self.texts.set(pos, entry.saturating_sub(1));
+            return;
+        }
+        self.texts
+            .remove(entry, |one, other| parts(one).0.cmp(&parts(other).0));
+        self.share.text_bytes = self.share.text_bytes.saturating_sub(text_bytes);
+    }
+
+    fn place(&self, label: u32) -> Pos {
+        self.texts.seek(Pos::default(), |entry| parts(entry).0 < label)
+    }
 }
 
 /// The records.
@@ -46,6 +84,7 @@ pub(super) struct Records {
 pub(super) struct Peers {
     slots: Slots<Peer>,
     table: HashTable<u32>,
+    largest: Largest,
     random: RandomState,
 }
 
@@ -127,8 +166,8 @@ impl Peers {
         let number = self.slots.add(Peer {
             id: peer.clone(),
             order: Sorted::default(),
-            rows: 0,
-            labels: 0,
+            share: Share::default(),
+            texts: Sorted::default(),
             refs: 1,
         });
         let (slots, random) = (&self.slots, &self.random);
@@ -161,8 +200,27 @@ impl Peers {
         self.slots.get_mut(number)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
-        self.slots.iter()
+    /// Changes what a peer takes; who takes most is known afterwards.
+    pub(super) fn change(&mut self, number: u32, change: impl FnOnce(&mut Peer)) {
+        let Some(peer) = self.slots.get_mut(number) else {
+            return;
+        };
+        let before = peer.share;
+        change(peer);
+        let (now, slots) = (peer.share, &self.slots);
+        self.largest.update(number, &before, &now, |number| {
+            slots.get(number).map(|peer| &peer.id)
+        });
+    }
+
+    /// The peer that takes most of a kind of what is bounded.
+    pub(super) fn largest(&self, kind: usize) -> Option<u32> {
+        self.largest.of(kind)
+    }
+
+    /// One above the highest number of a peer.
+    pub(super) fn end(&self) -> u32 {
+        self.slots.end()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -175,9 +233,11 @@ impl Peers {
             .map(|peer| {
                 let id = (peer.id.as_bytes().len() as u64).saturating_add(16 + ALLOCATION);
                 id.saturating_add(peer.order.bytes())
+                    .saturating_add(peer.texts.bytes())
             })
             .fold(self.slots.bytes(), u64::saturating_add)
             .saturating_add(self.table.allocation_size() as u64)
+            .saturating_add(self.largest.bytes())
     }
 }
 
@@ -201,5 +261,31 @@ mod tests {
         assert_eq!(peers.find(&peer), Some(number));
         peers.release(number);
         assert_eq!((peers.find(&peer), peers.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_text_counts_once_for_a_peer_however_many_rows_have_it() {
+        let mut peers = Peers::default();
+        let ids = [1, 2].map(|byte| PeerId::from_bytes(&[byte]).unwrap());
+        let [one, other] = ids.map(|id| peers.acquire(&id));
+        peers.change(one, |peer| {
+            for label in [7, 3, 7, 9] {
+                peer.hold(label, 10);
+            }
+        });
+        peers.change(other, |peer| peer.hold(7, 10));
+        let text = |peers: &Peers, number| peers.get(number).unwrap().share.text_bytes;
+        assert_eq!((text(&peers, one), text(&peers, other)), (30, 10));
+        assert_eq!((peers.largest(3), peers.largest(0)), (Some(one), None));
+        peers.change(one, |peer| {
+            peer.release(7, 10);
+            peer.release(9, 10);
+            peer.release(3, 10);
+            peer.release(8, 10);
+        });
+        assert_eq!(text(&peers, one), 10, "one row still has it");
+        peers.change(one, |peer| peer.release(7, 10));
+        assert_eq!((text(&peers, one), peers.largest(3)), (0, Some(other)));
+        assert!(peers.get(one).unwrap().texts.first().is_none());
     }
 }

@@ -423,11 +423,19 @@ fn a_peer_that_says_too_much_loses_what_is_oldest() {
     );
 }
 
+/// Records of which a peer has a row.
+fn records_of(index: &RemoteIndex, publisher: u8) -> Vec<RecordCid> {
+    let rows = all_rows(index).into_iter();
+    rows.filter(|row| row.peer == peer(publisher))
+        .map(|row| row.cid)
+        .collect()
+}
+
 #[test]
-fn a_full_index_evicts_rows_of_the_same_peer_or_refuses() {
+fn in_a_full_index_whoever_takes_most_gives_way() {
     let index = in_memory(Limits {
         max_rows: 3,
-        max_labels: 5,
+        max_labels: 6,
         ..Limits::default()
     });
     index.apply(&[
@@ -435,72 +443,261 @@ fn a_full_index_evicts_rows_of_the_same_peer_or_refuses() {
         put(2, 1, &["/skills/a", "/skills/b"]),
         put(3, 2, &["/skills/a"]),
     ]);
-    let applied = index.apply(&[put(4, 3, &["/skills/a"]), put(4, 2, &["/skills/c"])]);
-    assert_eq!(applied.refused, [(0, Refusal::Full { rows: 3, labels: 5 })]);
-    assert_eq!(applied.changed, 1);
-    let kept: Vec<RecordCid> = all_rows(&index).iter().map(|row| row.cid).collect();
-    assert_eq!(kept, [cid(1), cid(2), cid(4)]);
-    // More labels for a row may cost its peer another one, but never itself.
-    let add = |texts: &[&str]| Change::Add {
-        cid: cid(2),
-        peer: peer(1),
+    // A third peer has no row that could go, and needs none.
+    let applied = index.apply(&[put(4, 3, &["/skills/a"])]);
+    assert_eq!((applied.changed, applied.lost()), (1, 1));
+    assert_eq!(applied.evicted, [(cid(1), peer(1))]);
+    // Whoever has most may be the one that asks.
+    let applied = index.apply(&[put(5, 1, &["/skills/a", "/skills/b"])]);
+    assert_eq!(applied.evicted, [(cid(2), peer(1))]);
+    let add = |record, publisher, texts: &[&str]| Change::Add {
+        cid: cid(record),
+        peer: peer(publisher),
         labels: labels(texts),
     };
-    assert_eq!(index.apply(&[add(&["/skills/c", "/skills/d"])]).changed, 1);
-    assert!(index.row(&cid(1), &peer(1)).is_none());
-    let applied = index.apply(&[add(&["/skills/e"])]);
-    assert_eq!(applied.refused, [(0, Refusal::Full { rows: 2, labels: 5 })]);
-    assert_eq!(index.labels(&cid(2), &peer(1)).unwrap().len(), 4);
-    let many: Vec<String> = (0..6).map(|number| format!("/skills/{number}")).collect();
+    index.apply(&[add(4, 3, &["/skills/b", "/skills/c"])]);
+    let applied = index.apply(&[add(3, 2, &["/skills/b"])]);
+    assert_eq!(applied.evicted, [(cid(4), peer(3))]);
+    // With these it would take most, and it has no other row.
+    let applied = index.apply(&[add(3, 2, &["/skills/c", "/skills/d", "/skills/e"])]);
+    assert_eq!(applied.refused, [(0, Refusal::Full { rows: 2, labels: 4 })]);
+    let more = ["/skills/v", "/skills/w", "/skills/x", "/skills/y", "/skills/z"];
+    let applied = index.apply(&[put(3, 2, &more)]);
+    assert_eq!(applied.refused, [(0, Refusal::Full { rows: 2, labels: 4 })]);
+    assert_eq!(
+        index.row(&cid(3), &peer(2)),
+        Some(row(3, 2, &["/skills/a", "/skills/b"], Standing::Claimed))
+    );
+    let many: Vec<String> = (0..7).map(|number| format!("/skills/{number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let refused = index.apply(&[put(9, 1, &many)]).refused;
     assert!(
-        matches!(refused[..], [(0, Refusal::RowTooLarge { labels: 6, .. })]),
+        matches!(refused[..], [(0, Refusal::RowTooLarge { labels: 7, .. })]),
         "{refused:?}"
     );
+    assert!(index.row(&cid(9), &peer(1)).is_none());
     let counters = index.counters();
     assert_eq!(
         (counters.evicted_full, counters.evicted_peer, counters.refused),
-        (2, 0, 3)
+        (3, 0, 3)
+    );
+    let size = index.size();
+    assert_eq!((size.all_rows(), size.labels, size.distinct_labels), (2, 4, 2));
+}
+
+/// One identity once filled the text or the posting lists of all with long or deep labels; labels of others were then
+/// left out in silence, and their rows refused.
+#[test]
+fn nobody_fills_the_index_for_the_others() {
+    let segments = |number: u16| (0..30).map(|at| format!("{number}-{at}/")).collect::<String>();
+    let long = |number: u16| format!("/skills/{number}{}", "x".repeat(200));
+    let deep = |number: u16| format!("/skills/{}", segments(number));
+    for labels_of in [&long as &dyn Fn(u16) -> String, &deep] {
+        let limits = Limits {
+            max_text_bytes: 40_000,
+            max_text_bytes_per_peer: 5_000,
+            max_postings: 4_000,
+            max_postings_per_peer: 500,
+            ..Limits::default()
+        };
+        let index = in_memory(limits.clone());
+        // Half of what is honest is there before, half comes after.
+        let honest: Vec<Change> = (0..60u16)
+            .map(|record| {
+                let publisher = 100 + u8::try_from(record % 10).unwrap();
+                put(
+                    record,
+                    publisher,
+                    &["/skills/common/one", &format!("/domains/own/{record}")],
+                )
+            })
+            .collect();
+        let (before, after) = honest.split_at(30);
+        assert_eq!(index.apply(before).lost(), 0);
+        // One alone does not get beyond its share.
+        for record in 1_000..1_500 {
+            index.apply(&[put(record, 1, &[&labels_of(record)])]);
+        }
+        let counters = index.counters();
+        assert!(
+            counters.evicted_peer > 400 && counters.evicted_full == 0,
+            "{counters:?}"
+        );
+        assert_eq!(index.apply(&[]), Applied::default());
+        // Many together have to share what is left.
+        for publisher in 2..30u8 {
+            for record in 2_000..2_100 {
+                let label = labels_of(record + u16::from(publisher) * 100);
+                index.apply(&[put(record, publisher, &[&label])]);
+            }
+        }
+        assert!(index.counters().evicted_full > 100, "{:?}", index.counters());
+        for change in after {
+            let applied = index.apply(std::slice::from_ref(change));
+            assert_eq!((applied.changed, applied.refused.len()), (1, 0));
+            assert!(
+                applied.evicted.iter().all(|(_, peer)| *peer < self::peer(100)),
+                "{applied:?}"
+            );
+        }
+        let search = RemoteSearch::new(vec![skill("common")]);
+        assert_eq!(found(&index, &search), (0..60).map(cid).collect::<Vec<_>>());
+        for record in [0, 59] {
+            let own = query(RemoteQueryKind::In(Namespace::Domains), &format!("own/{record}"));
+            assert_eq!(found(&index, &RemoteSearch::new(vec![own])), [cid(record)]);
+        }
+        let (size, counters) = (index.size(), index.counters());
+        assert!(size.text_bytes <= limits.max_text_bytes && size.postings <= limits.max_postings);
+        assert_eq!((counters.refused, counters.labels_no_room), (0, 0));
+    }
+}
+
+/// What a peer is charged for does not hang on what others say.
+#[test]
+fn a_text_that_several_have_counts_for_each_of_them() {
+    let index = in_memory(Limits {
+        max_text_bytes_per_peer: 30,
+        max_text_bytes: 50,
+        ..Limits::default()
+    });
+    let ten = |name: char| format!("/skills/{name}{name}");
+    let [a, b, c, d, e, f] = ['a', 'b', 'c', 'd', 'e', 'f'].map(ten);
+    // Two have the same, and one of them takes it back: the other one has it still.
+    index.apply(&[put(1, 1, &[&a, &b, &c]), put(2, 2, &[&a, &b, &c])]);
+    let (cid_1, peer_1) = (cid(1), peer(1));
+    index.apply(&[Change::Remove {
+        cid: cid_1,
+        peer: peer_1,
+    }]);
+    assert_eq!(index.size().text_bytes, 30);
+    // Who took it back has its whole share.
+    assert_eq!(index.apply(&[put(3, 1, &[&d, &e])]).lost(), 0);
+    assert_eq!(index.size().text_bytes, 50);
+    // Who has it still has no more, and loses it for something else.
+    let applied = index.apply(&[put(4, 2, &[&f])]);
+    assert_eq!(applied.evicted, [(cid(2), peer(2))]);
+    assert_eq!(index.counters().evicted_peer, 1);
+    // What one has in two rows counts once.
+    assert_eq!(index.apply(&[put(5, 1, &[&d, &e, &f])]).lost(), 0);
+    assert_eq!(index.size().text_bytes, 30);
+}
+
+#[test]
+fn changes_of_rows_that_are_not_there_are_told() {
+    let index = in_memory(Limits::default());
+    index.apply(&[put(1, 1, &["/skills/a"])]);
+    let refresh = |record| Change::Refresh {
+        cid: cid(record),
+        peer: peer(1),
+        timestamp_ns: 5,
+        last_seen_ns: 6,
+        expires_at_ns: 7,
+        standing: Standing::Verified,
+    };
+    let add = |record| Change::Add {
+        cid: cid(record),
+        peer: peer(1),
+        labels: labels(&["/skills/a"]),
+    };
+    let remove = Change::Remove {
+        cid: cid(2),
+        peer: peer(1),
+    };
+    let applied = index.apply(&[refresh(1), refresh(2), add(1), add(3), remove]);
+    assert_eq!(
+        (applied.changed, applied.absent, index.counters().absent),
+        (1, vec![1, 3], 2)
+    );
+    // It is there again once it was put.
+    assert_eq!(index.apply(&[put(2, 1, &["/skills/a"]), refresh(2)]).changed, 2);
+}
+
+#[test]
+fn a_start_with_smaller_bounds_takes_from_whoever_has_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("remote");
+    let index = open(&dir);
+    for record in 0..50 {
+        index.apply(&[put(record, 1, &["/skills/a"])]);
+    }
+    for record in 50..60 {
+        index.apply(&[put(record, 2, &["/skills/a"]), put(record, 3, &["/skills/b/c"])]);
+    }
+    index.close().unwrap();
+    let limits = Limits {
+        max_rows: 30,
+        max_rows_per_peer: 40,
+        max_postings: 64,
+        ..Limits::default()
+    };
+    let index = RemoteIndex::open(&dir, limits, 0).unwrap();
+    let counters = index.counters();
+    // The first may have as many rows as all together; then rows are 20 too many, and entries of lists six.
+    assert_eq!((counters.evicted_peer, counters.evicted_full), (20, 22));
+    let rows = [1, 2, 3].map(|publisher| index.rows_of_peer(&peer(publisher)));
+    assert_eq!(rows, [10, 10, 8]);
+    assert_eq!(records_of(&index, 1), (40..50).map(cid).collect::<Vec<_>>());
+    assert_eq!(
+        index.apply(&[]),
+        Applied::default(),
+        "what went at the start is not told"
     );
 }
 
 #[test]
 fn labels_are_bounded_in_number_and_length_and_the_row_stays() {
     let index = in_memory(Limits {
-        max_labels_per_row: 2,
+        max_labels_per_row: 3,
         max_label_bytes: 12,
-        max_text_bytes: 40,
+        max_text_bytes_per_peer: 20,
         ..Limits::default()
     });
     let odd = Label::new(Namespace::Skills, "quite-too-long");
     let mut first = row(
         1,
         1,
-        &["/skills/a", "/skills/b", "/skills/c", "/skills/a"],
+        &["/skills/a", "/skills/b", "/skills/a", "/skills/c"],
         Standing::Claimed,
     );
     first.labels.push(odd);
     index.apply(&[Change::Put(first)]);
+    // The third would be more text than one peer may have.
     assert_eq!(
         index.labels(&cid(1), &peer(1)).unwrap(),
         labels(&["/skills/a", "/skills/b"])
     );
-    index.apply(&[
-        put(2, 1, &["/skills/c", "/skills/d"]),
-        put(3, 1, &["/skills/e", "/skills/a"]),
-    ]);
-    assert_eq!(index.labels(&cid(3), &peer(1)).unwrap(), labels(&["/skills/a"]));
+    let short = Change::Add {
+        cid: cid(1),
+        peer: peer(1),
+        labels: labels(&["/skills/d", "/skills/", "/domains/"]),
+    };
+    index.apply(&[short]);
+    assert_eq!(index.labels(&cid(1), &peer(1)).unwrap().len(), 2);
+    index.apply(&[put(2, 2, &["/skills/a", "/skills/"]), put(3, 2, &["/skills/b"])]);
     let counters = index.counters();
-    assert_eq!(
-        (
-            counters.labels_unfit,
-            counters.labels_above,
-            counters.labels_no_room
-        ),
-        (1, 1, 1)
-    );
-    assert_eq!(index.size().distinct_labels, 4);
+    assert_eq!((counters.labels_unfit, counters.labels_above), (1, 0));
+    assert_eq!(counters.labels_no_room, 4);
+    let index = in_memory(Limits {
+        max_labels_per_row: 2,
+        ..Limits::default()
+    });
+    index.apply(&[put(1, 1, &["/skills/a", "/skills/b", "/skills/c", "/skills/a"])]);
+    let counters = index.counters();
+    assert_eq!((counters.labels_above, counters.labels_no_room), (1, 0));
+    assert_eq!(index.size().distinct_labels, 2);
+}
+
+/// The routing room believes in rows that weigh so much: one, and one for every sixteen labels. What it believes in has to
+/// fit, or rows are lost that it takes for there.
+#[test]
+fn what_one_peer_may_have_by_default_has_room_for_labels() {
+    let limits = Limits::default();
+    assert!(limits.max_labels_per_peer >= 16 * limits.max_rows_per_peer);
+    assert!(limits.max_text_bytes_per_peer * 8 <= limits.max_text_bytes);
+    assert!(limits.max_postings_per_peer * 8 <= limits.max_postings);
+    assert!(limits.max_rows_per_peer * 8 <= limits.max_rows);
+    // The longest row fits into the text of one peer.
+    assert!(limits.max_labels_per_row * limits.max_label_bytes <= limits.max_text_bytes_per_peer);
 }
 
 #[test]

@@ -109,26 +109,24 @@ pub struct Tomb {
     pub until_ns: i64,
 }
 
-/// Why a change was not made. The index is then as it was, except that rows of the same peer may have been evicted.
+/// Why a change was not made. The index is then as it was, except that rows may have been evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The row alone passes a bound on all rows.
-    #[error(
-        "row has {labels} labels in {postings} lists, more than fit into an index of {max_labels} and {max_postings}"
-    )]
+    /// The row alone passes a bound on the rows of one peer.
+    #[error("row has {labels} labels in {postings} lists, one peer may have {max_labels} and {max_postings}")]
     RowTooLarge {
         /// Labels of the row.
         labels: usize,
         /// Lists that would name it.
         postings: usize,
-        /// Labels of all rows that there may be.
+        /// Labels that one peer may have.
         max_labels: usize,
-        /// Entries of all lists that there may be.
+        /// Entries of lists that one peer may have.
         max_postings: usize,
     },
-    /// The index is full, and the peer has no row that could go instead.
-    #[error("index is full with {rows} rows and {labels} labels")]
+    /// The index is full, and no peer takes more of it than this one would with this row alone.
+    #[error("index is full with {rows} rows and {labels} labels, and no peer takes more than this row")]
     Full {
         /// Rows there are.
         rows: usize,
@@ -144,10 +142,30 @@ pub struct Applied {
     pub changed: usize,
     /// Place in the batch of those that were refused, and why.
     pub refused: Vec<(usize, Refusal)>,
+    /// Place in the batch of each [`Change::Add`] and [`Change::Refresh`] of a row that is not there: whoever made it
+    /// believes in a row that nobody finds. It is there again after a [`Change::Put`].
+    pub absent: Vec<usize>,
+    /// Rows that had to go for these changes because there was too much, in the order in which they went. They may be
+    /// of other peers than the changes, and may have been put by one of them.
+    pub evicted: Vec<(RecordCid, PeerId)>,
 }
 
-/// Bounds of the index. None is a promise of room: together they bound memory at about 1.5 GB, of which honest rows use
+impl Applied {
+    /// Rows that whoever made the changes believes in and nobody finds.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        let lost = self.refused.len().saturating_add(self.absent.len());
+        lost.saturating_add(self.evicted.len())
+    }
+}
+
+/// Bounds of the index. None is a promise of room: together they bound memory at about 1.6 GB, of which honest rows use
 /// a small part.
+///
+/// A peer above a bound of its own loses the row that was not heard of for longest; when all rows pass a bound, the peer
+/// that takes most of what is full does. Whoever decides what is put should keep to tighter bounds, since it does not
+/// know which row goes here: by default a peer may have a quarter more rows than the routing room believes in, and
+/// sixteen labels for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Rows of all peers.
@@ -158,11 +176,15 @@ pub struct Limits {
     pub max_labels: usize,
     /// Labels of all rows of one peer.
     pub max_labels_per_peer: usize,
+    /// Bytes of the distinct labels of one peer: each counts for all peers that have it.
+    pub max_text_bytes_per_peer: usize,
+    /// Entries of posting lists of one peer's rows.
+    pub max_postings_per_peer: usize,
     /// Labels of one row; those above are dropped.
     pub max_labels_per_row: usize,
     /// Length of a label; longer ones are dropped.
     pub max_label_bytes: usize,
-    /// Bytes of all distinct labels; new ones above are dropped.
+    /// Bytes of all distinct labels.
     pub max_text_bytes: usize,
     /// Entries of all posting lists: a row is named once for each prefix of its labels.
     pub max_postings: usize,
@@ -174,9 +196,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_rows: 1_000_000,
-            max_rows_per_peer: 100_000,
-            max_labels: 8_000_000,
-            max_labels_per_peer: 1_000_000,
+            max_rows_per_peer: 125_000,
+            max_labels: 9_000_000,
+            max_labels_per_peer: 2_000_000,
+            max_text_bytes_per_peer: 8 << 20,
+            max_postings_per_peer: 4_000_000,
             max_labels_per_row: 3_200,
             max_label_bytes: 1_024,
             max_text_bytes: 64 << 20,
@@ -197,19 +221,21 @@ pub struct Counters {
     pub removed: u64,
     /// Rows and withdrawals that ended.
     pub expired: u64,
-    /// Rows that went because their peer had too many rows or labels.
+    /// Rows that went because their peer took more than its share of something.
     pub evicted_peer: u64,
-    /// Rows that went, of the same peer, because the index was full.
+    /// Rows that went, of the peer that took most, because the index was full.
     pub evicted_full: u64,
     /// Withdrawals that went because there were too many.
     pub evicted_tombs: u64,
     /// Changes refused.
     pub refused: u64,
+    /// Changes of rows that are not there.
+    pub absent: u64,
     /// Labels dropped because they were too long, or in none of the namespaces.
     pub labels_unfit: u64,
     /// Labels dropped because the row had too many.
     pub labels_above: u64,
-    /// Labels dropped because there were too many bytes of distinct ones.
+    /// Labels dropped because those of the row had more bytes than a peer may have.
     pub labels_no_room: u64,
     /// Searches that ended before all matches were looked at.
     pub searches_cut: u64,
@@ -236,6 +262,8 @@ pub struct Size {
     pub labels: usize,
     /// Distinct labels.
     pub distinct_labels: usize,
+    /// Bytes of distinct labels.
+    pub text_bytes: usize,
     /// Posting lists, one for each prefix of a label.
     pub lists: usize,
     /// Entries of the posting lists.
