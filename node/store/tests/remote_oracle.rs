@@ -39,24 +39,24 @@ const WIDE: Limits = Limits {
 const BOUNDS: [Limits; 4] = [
     Limits {
         max_rows: 260,
-        max_rows_per_peer: 40,
+        max_rows_per_peer: 27,
         max_labels: 900,
-        max_labels_per_peer: 140,
+        max_labels_per_peer: 96,
         ..WIDE
     },
     Limits {
         max_text_bytes: 2_500,
-        max_text_bytes_per_peer: 1_200,
+        max_text_bytes_per_peer: 500,
         ..WIDE
     },
     Limits {
         max_postings: 1_200,
-        max_postings_per_peer: 330,
+        max_postings_per_peer: 130,
         ..WIDE
     },
     Limits {
         max_rows: 9,
-        max_rows_per_peer: 4,
+        max_rows_per_peer: 2,
         max_labels: 20,
         max_labels_per_peer: 12,
         max_text_bytes: 300,

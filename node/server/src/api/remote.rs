@@ -56,6 +56,8 @@ struct Searching {
 struct Pages {
     /// As it is asked next.
     search: RemoteSearch,
+    /// Whether the caller has set a limit.
+    limited: bool,
     /// Hits that the caller still wants.
     left: usize,
     page: VecDeque<Hit>,
@@ -82,6 +84,7 @@ impl Pages {
     fn new(search: RemoteSearch, limit: Option<u32>) -> Self {
         Self {
             search,
+            limited: limit.is_some_and(|limit| limit > 0),
             left: match limit.unwrap_or(0) {
                 0 => usize::MAX,
                 limit => usize::try_from(limit).unwrap_or(usize::MAX),
@@ -115,10 +118,16 @@ impl Pages {
         self.page = found.hits.into();
     }
 
-    /// The end of a search that was cut, behind the hits that were found.
+    /// The end of a search that was cut, behind the hits that were found. With a limit that is reached there may be better
+    /// ones.
     fn cut(&self) -> Status {
+        let remedy = if self.limited {
+            "narrow the queries"
+        } else {
+            "set a limit or narrow the queries"
+        };
         Status::resource_exhausted(format!(
-            "search passed its budget of {} index entries a page and hits are missing: set a limit or narrow the queries",
+            "search passed its budget of {} index entries a page and hits may be missing: {remedy}",
             self.search.budget
         ))
     }
@@ -338,8 +347,14 @@ mod tests {
         assert_eq!((hits.len(), end.is_some()), (0, true));
         let (hits, end) = drain(pages(Some(1), 2, remote::DEFAULT_BUDGET));
         assert_eq!((hits.len(), end.is_some()), (0, false));
-        // The same budget is enough for less.
+        // Twenty are found soon, but not whether there are better ones.
         let (hits, end) = drain(pages(Some(20), 1, 400));
+        assert_eq!(hits, (0..20).collect::<Vec<_>>());
+        assert!(end.unwrap().message().ends_with("missing: narrow the queries"));
+        // Of a single query there are none, and the same budget is enough.
+        let mut single = pages(Some(20), 1, 400);
+        single.search.queries.truncate(1);
+        let (hits, end) = drain(single);
         assert_eq!((hits.len(), end.is_some()), (20, false));
     }
 }
