@@ -51,7 +51,7 @@ async fn a_flood_of_provider_records_stops_at_the_cap() {
 }
 
 /// A frame with one message in it, as `author` would sign it if `signer` were its key.
-fn frame(author: &PeerId, signer: &Keypair, sequence: u64, data: &[u8]) -> Vec<u8> {
+pub fn frame(author: &PeerId, signer: &Keypair, sequence: u64, data: &[u8]) -> Vec<u8> {
     let mut message = PublishedMessage {
         from: Some(author.to_bytes()),
         data: Some(data.to_vec()),
