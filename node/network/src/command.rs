@@ -4,6 +4,7 @@ use bytes::Bytes;
 use libp2p::swarm::Stream;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::error::NetworkError;
 use crate::event::{AnnouncementToken, Verdict};
@@ -95,6 +96,8 @@ pub(crate) enum Query {
         key: Vec<u8>,
         /// Ends the query early once so many are known.
         enough: usize,
+        /// Ends the query early with what is known by then.
+        until: Option<Instant>,
         reply: Reply<Vec<PeerAddrs>>,
     },
 }

@@ -14,6 +14,7 @@ use dirnode_record::{RecordCid, Referrer};
 use libp2p::swarm::Stream;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{Command, Query, Reply};
@@ -37,6 +38,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A query may wait in line before it runs.
 const QUERY_WAIT: Duration = Duration::from_secs(4 * QUERY_TIMEOUT.as_secs());
+
+/// The swarm task looks at deadlines four times a second; a query that is cut short is answered within this time.
+const QUERY_CUT: Duration = Duration::from_millis(500);
 
 /// One ping, opening its stream included.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -237,8 +241,47 @@ impl NetworkHandle {
     /// [`NetworkError::TooLarge`], [`NetworkError::NoPeers`], [`NetworkError::Busy`], [`NetworkError::Timeout`].
     pub async fn find_providers(&self, key: Vec<u8>, enough: usize) -> Result<Vec<PeerAddrs>, NetworkError> {
         check_key(&key)?;
-        self.query("find providers", |reply| Query::Providers { key, enough, reply })
-            .await
+        self.query("find providers", |reply| Query::Providers {
+            key,
+            enough,
+            until: None,
+            reply,
+        })
+        .await
+    }
+
+    /// As [`NetworkHandle::find_providers`], for a caller that waits no longer than `patience`: by then the query is
+    /// ended and who is known is told. The answer comes half a second later at the latest.
+    ///
+    /// # Errors
+    /// As [`NetworkHandle::find_providers`]; [`NetworkError::Timeout`] when nobody is known by then, which does not say
+    /// that there is nobody.
+    pub async fn find_providers_within(
+        &self,
+        key: Vec<u8>,
+        enough: usize,
+        patience: Duration,
+    ) -> Result<Vec<PeerAddrs>, NetworkError> {
+        check_key(&key)?;
+        let patience = patience.min(QUERY_WAIT);
+        let until = Some(Instant::now() + patience);
+        let answer = self
+            .ask("find providers", patience + QUERY_CUT, |reply| Command::Query {
+                query: Query::Providers {
+                    key,
+                    enough,
+                    until,
+                    reply,
+                },
+            })
+            .await;
+        answer.map_err(|error| match error {
+            NetworkError::Timeout { .. } => NetworkError::Timeout {
+                what: "find providers",
+                after: patience,
+            },
+            other => other,
+        })
     }
 
     /// Publishes a payload on the labels topic, signed with our key.

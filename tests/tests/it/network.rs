@@ -336,6 +336,72 @@ async fn the_commands_show_peers_and_providers() {
     two.stop().await;
 }
 
+/// A node that stands still: its connections stay open and nothing answers. It goes on, and ends, when this is dropped.
+struct Frozen {
+    thaw: Option<std::sync::mpsc::SyncSender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Frozen {
+    /// Joins a node, and freezes once it is in that node's routing table.
+    async fn beside(node: &TestNode) -> Self {
+        let setup = Setup::default().joining(node).await;
+        let (thaw, frozen) = std::sync::mpsc::sync_channel::<()>(1);
+        let (told, id) = tokio::sync::oneshot::channel();
+        let (freeze, now) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let node = setup.start().await;
+                told.send(node.network().id()).unwrap();
+                now.await.unwrap();
+                // This thread is all that the node has.
+                let _ = frozen.recv();
+                node.stop().await;
+            });
+        });
+        let id = id.await.unwrap();
+        eventually(DEADLINE, || async {
+            let peers = node.network().peers().await.map_err(|error| error.to_string())?;
+            let there = peers.iter().any(|peer| peer.peer == id && peer.in_table);
+            there.then_some(()).ok_or_else(|| format!("{peers:?}"))
+        })
+        .await;
+        freeze.send(()).unwrap();
+        Self {
+            thaw: Some(thaw),
+            thread: Some(thread),
+        }
+    }
+
+    fn end(mut self) {
+        drop(self.thaw.take());
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// A query of the DHT ends when every peer that it asked has answered or failed, which takes longer than the command waits
+/// when one of them hangs. Who was found in the first moment was then lost behind "no answer".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_is_told_within_the_timeout_of_the_command_although_a_peer_hangs() {
+    let (one, two) = pair().await;
+    let cid = pushed(&one, "v1").await;
+    one.network().provide(cid.multihash().to_vec()).await.unwrap();
+    let frozen = Frozen::beside(&two).await;
+    let ask = |cid: &RecordCid| {
+        let args = ["find-providers", &cid.to_string(), "-o", "raw", "--timeout", "4"];
+        at(&two.address, &args, b"")
+    };
+    assert_eq!(ok(ask(&cid)), format!("{}\n", one.network().id()));
+    // Nobody known by then does not say that there is nobody.
+    let nobody = ask(&RecordCid::of(b"nobody has this"));
+    assert_eq!((nobody.code, nobody.out.as_str()), (1, ""), "{nobody:?}");
+    assert!(nobody.err.contains("find providers got no answer"), "{nobody:?}");
+    frozen.end();
+    one.stop().await;
+    two.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_has_not_joined_is_not_ready_and_says_what_is_missing() {
     let dir = tempdir().unwrap();

@@ -175,9 +175,19 @@ impl Actor {
                 }
                 Some(Query::Closest { key, reply })
             }
-            Query::Providers { key, enough, reply } => {
+            Query::Providers {
+                key,
+                enough,
+                until,
+                reply,
+            } => {
                 if self.table_size() > 0 {
-                    return Some(Query::Providers { key, enough, reply });
+                    return Some(Query::Providers {
+                        key,
+                        enough,
+                        until,
+                        reply,
+                    });
                 }
                 let found = self.local_providers(&key);
                 let answer = if found.is_empty() {
@@ -193,6 +203,7 @@ impl Actor {
 
     fn start_query(&mut self, query: Query) {
         let kad = &mut self.swarm.behaviour_mut().kad;
+        let mut deadline = Instant::now() + QUERY_TIMEOUT + SLACK;
         let (id, running) = match query {
             Query::FindPeer { peer, reply } => {
                 (kad.get_closest_peers(peer), Running::FindPeer { peer, reply })
@@ -208,18 +219,24 @@ impl Actor {
                     return;
                 }
             },
-            Query::Providers { key, enough, reply } => (
-                kad.get_providers(key.into()),
-                Running::Providers {
-                    enough: enough.clamp(1, MAX_PROVIDERS),
-                    found: BTreeMap::new(),
-                    reply,
-                },
-            ),
+            Query::Providers {
+                key,
+                enough,
+                until,
+                reply,
+            } => {
+                deadline = until.map_or(deadline, |until| until.min(deadline));
+                (
+                    kad.get_providers(key.into()),
+                    Running::Providers {
+                        enough: enough.clamp(1, MAX_PROVIDERS),
+                        found: BTreeMap::new(),
+                        reply,
+                    },
+                )
+            }
         };
-        self.queries
-            .running
-            .insert(id, running, Instant::now() + QUERY_TIMEOUT + SLACK);
+        self.queries.running.insert(id, running, deadline);
     }
 
     /// Starts those in line that fit.
@@ -235,18 +252,28 @@ impl Actor {
         }
     }
 
-    /// Ends queries whose caller has left and those that the DHT forgot to end.
+    /// Ends queries whose caller has left, those whose caller waits no longer, and those that the DHT forgot to end.
     pub(super) fn expire_queries(&mut self, now: Instant) {
         for (id, running, late) in self.queries.running.overdue(now) {
             if let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id) {
                 query.finish();
             }
-            let result = if late { "timeout" } else { "caller_gone" };
-            self.metrics.query_ended(running.kind(), result, None, 0);
-            running.fail(NetworkError::Timeout {
-                what: "query",
-                after: QUERY_TIMEOUT,
-            });
+            let kind = running.kind();
+            let result = match running {
+                // What was heard so far is true, whoever has not answered yet.
+                Running::Providers { found, reply, .. } if late && !found.is_empty() => {
+                    let _ = reply.send(Ok(with_addrs(found)));
+                    "cut_short"
+                }
+                running => {
+                    running.fail(NetworkError::Timeout {
+                        what: "query",
+                        after: QUERY_TIMEOUT,
+                    });
+                    if late { "timeout" } else { "caller_gone" }
+                }
+            };
+            self.metrics.query_ended(kind, result, None, 0);
         }
         self.next_queries();
     }
@@ -315,10 +342,7 @@ impl Actor {
                 let _ = reply.send(if late {
                     Err(timeout())
                 } else {
-                    Ok(found
-                        .into_iter()
-                        .map(|(peer, addrs)| PeerAddrs { peer, addrs })
-                        .collect())
+                    Ok(with_addrs(found))
                 });
                 match (late, none) {
                     (true, _) => "timeout",
@@ -536,6 +560,13 @@ impl Actor {
         let store = self.swarm.behaviour_mut().kad.store_mut();
         store.record_count().saturating_add(store.own_count())
     }
+}
+
+fn with_addrs(found: BTreeMap<PeerId, Vec<Multiaddr>>) -> Vec<PeerAddrs> {
+    found
+        .into_iter()
+        .map(|(peer, addrs)| PeerAddrs { peer, addrs })
+        .collect()
 }
 
 fn seconds(stats: &QueryStats) -> Option<f64> {

@@ -110,6 +110,55 @@ impl Node {
     }
 }
 
+/// A node that has joined another and then stands still: its connections stay open and nothing answers. It goes on, and
+/// ends, when this is dropped.
+pub struct Frozen {
+    thaw: Option<std::sync::mpsc::SyncSender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Frozen {
+    pub async fn beside(other: &Node) -> Self {
+        let config = config(Way::Tcp, &[other]);
+        let (thaw, frozen) = std::sync::mpsc::sync_channel::<()>(1);
+        let (told, id) = tokio::sync::oneshot::channel();
+        let (freeze, now) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let node = Node::start(config).await;
+                told.send(node.id()).unwrap();
+                now.await.unwrap();
+                // This thread is all that the node has.
+                let _ = frozen.recv();
+                drop(node);
+            });
+        });
+        let id = id.await.unwrap();
+        eventually("the node in the table", || async {
+            let peers = other.handle.peers().await.unwrap();
+            peers
+                .iter()
+                .any(|peer| peer.peer == id && peer.in_table)
+                .then_some(())
+        })
+        .await;
+        freeze.send(()).unwrap();
+        Self {
+            thaw: Some(thaw),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        drop(self.thaw.take());
+        let ended = self.thread.take().map(std::thread::JoinHandle::join);
+        assert!(std::thread::panicking() || ended.is_none_or(|ended| ended.is_ok()));
+    }
+}
+
 pub async fn wait<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, work)
         .await

@@ -1,9 +1,11 @@
 //! The DHT: keys provided are found from anywhere, one by one and by the sweep.
 
+use std::time::Duration;
+
 use dirnode_network::{Config, NetworkError, NetworkEvent};
 use dirnode_record::RecordCid;
 
-use super::common::{Node, Way, config, eventually, joined};
+use super::common::{Frozen, Node, Way, config, eventually, joined};
 
 fn key(n: u32) -> Vec<u8> {
     RecordCid::of(&n.to_be_bytes()).multihash().to_vec()
@@ -72,6 +74,42 @@ async fn peers_are_found_by_id_and_by_nearness() {
     let closest = nodes[1].handle.closest(wanted.id().to_bytes()).await.unwrap();
     assert_eq!(closest[0].peer, wanted.id());
     assert!(!closest[0].addrs.is_empty());
+}
+
+/// A query waits for every peer it has asked; one of them may hang, and a caller may have less time than that. Once what
+/// had been found in the first moment was lost with the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_in_a_hurry_is_told_who_was_found_while_another_peer_hangs() {
+    let nodes = joined(2, Way::Tcp).await;
+    let (seeker, provider) = (&nodes[0], &nodes[1]);
+    provider.handle.provide(key(1)).await.unwrap();
+    let frozen = Frozen::beside(seeker).await;
+    let patience = Duration::from_secs(2);
+    let found = eventually("the provider", || async {
+        let found = seeker.handle.find_providers_within(key(1), 20, patience).await;
+        found.ok()
+    })
+    .await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].peer, provider.id());
+    assert!(!found[0].addrs.is_empty());
+    // Cut short, as the frozen peer had not answered.
+    let cut = "dirnode_network_queries_total{kind=\"find_providers\",result=\"cut_short\"}";
+    seeker.counted(cut, 1).await;
+
+    // Nobody known by then is no answer: there may be somebody.
+    let nobody = seeker
+        .handle
+        .find_providers_within(key(2), 20, Duration::ZERO)
+        .await;
+    assert_eq!(
+        nobody,
+        Err(NetworkError::Timeout {
+            what: "find providers",
+            after: Duration::ZERO
+        })
+    );
+    drop(frozen);
 }
 
 #[tokio::test(flavor = "multi_thread")]

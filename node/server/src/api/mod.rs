@@ -1,6 +1,7 @@
 //! The gRPC API: decode, ask policy, call a room, encode. The only room with `Status`.
 
 pub mod call;
+mod deadline;
 mod events;
 mod frames;
 pub mod health;

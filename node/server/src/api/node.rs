@@ -15,9 +15,8 @@ use dirnode_record::RecordCid;
 use futures_util::Stream;
 use tonic::{Request, Response, Status};
 
-use super::Api;
-use super::news;
 use super::status::{network_status, store_status};
+use super::{Api, deadline, news};
 use crate::membership::Membership;
 use crate::policy::{Action, Caller};
 
@@ -211,13 +210,18 @@ impl NodeService for NodeApi {
     ) -> Result<Response<Self::FindProvidersStream>, Status> {
         self.0.policy.permit(Caller::Anonymous, Action::FindProviders)?;
         let network = self.network()?;
+        let patience = deadline::working_time(&request);
         let wire::FindProvidersRequest { cid, limit } = request.into_inner();
         let parsed = record_cid(&cid)?;
         let enough = match usize::try_from(limit).unwrap_or(MOST_PROVIDERS) {
             0 => PROVIDERS,
             limit => limit.min(MOST_PROVIDERS),
         };
-        let found = network.find_providers(parsed.multihash().to_vec(), enough).await;
+        let key = parsed.multihash().to_vec();
+        let found = match patience {
+            Some(patience) => network.find_providers_within(key, enough, patience).await,
+            None => network.find_providers(key, enough).await,
+        };
         let mut found = found.map_err(|error| network_status(&error))?;
         found.truncate(enough);
         let providers = found.into_iter().map(|PeerAddrs { peer, addrs }| {

@@ -8,13 +8,16 @@ use dirnode_proto::naming::v1::ResolveRequest;
 use dirnode_proto::naming::v1::naming_service_client::NamingServiceClient;
 use dirnode_proto::store::v1::store_service_client::StoreServiceClient;
 use dirnode_record::{RecordCid, to_canonical};
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, TimeoutExpired};
 
 use super::ServerArgs;
 
 /// Largest answer that is taken: a node may allow more than the default of 4 MiB.
 pub(crate) const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// The header of a request holds eight digits.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(99_999_999);
 
 /// A node to talk to.
 pub(crate) struct Client {
@@ -67,14 +70,22 @@ impl Client {
         NamingServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
+    /// A request that tells the node how long its caller waits, for what a node answers with as much as it has by then.
+    pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(self.timeout.min(LONGEST_TIMEOUT));
+        request
+    }
+
     /// Waits for an answer no longer than the user said.
     pub(crate) async fn within<T>(
         &self,
         answer: impl Future<Output = Result<T, Status>>,
     ) -> anyhow::Result<T> {
         match tokio::time::timeout(self.timeout, answer).await {
-            Ok(answer) => answer.map_err(|status| describe(&status)),
-            Err(_) => bail!(
+            Ok(Err(status)) if !is_timeout(&status) => Err(describe(&status)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => bail!(
                 "no answer from {} in {:?}; raise --timeout if it is busy",
                 self.address,
                 self.timeout
@@ -195,6 +206,11 @@ pub(crate) fn describe(status: &Status) -> anyhow::Error {
     } else {
         anyhow!("{} ({:?})", status.message(), status.code())
     }
+}
+
+/// Whether the library gave up by the deadline of the request, at this end or the other.
+fn is_timeout(status: &Status) -> bool {
+    status.code() == Code::Cancelled && status.message() == TimeoutExpired(()).to_string()
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -12,7 +12,8 @@ use super::{all, service};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Asks the peers nearest to the record, not this node's own store. Finding nobody is no error.\n\n\
+    after_help = "Asks the peers nearest to the record, not this node's own store. Finding nobody is no error.\n\
+    When --timeout comes near, the node tells whom it knows by then; if that is nobody, the command fails.\n\n\
     Examples:\n  \
     dirnode find-providers baearei…\n  \
     dirnode find-providers baearei… --limit 1 -o raw\n  \
@@ -40,10 +41,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     let client = Client::connect(&args.server).await?;
     let mut service = service(&client);
-    let request = FindProvidersRequest {
+    let request = client.request(FindProvidersRequest {
         cid: args.cid,
         limit: args.limit,
-    };
+    });
     let answer = async { all(service.find_providers(request).await?.into_inner()).await };
     let found = client.within(answer).await?;
     match args.output.or(Format::Human) {
