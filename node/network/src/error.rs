@@ -141,7 +141,16 @@ pub enum NetworkError {
     },
 }
 
+/// Why a peer is unreachable of which no address is known.
+pub(crate) const NO_ADDRESS: &str = "no address is known";
+
 impl NetworkError {
+    /// Whether a peer could not be reached because nobody has told us where it is. Others may know.
+    #[must_use]
+    pub fn is_unknown_address(&self) -> bool {
+        matches!(self, Self::Unreachable { reason, .. } if reason == NO_ADDRESS)
+    }
+
     /// What the caller can do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -170,6 +170,26 @@ impl NetworkHandle {
             .await
     }
 
+    /// Runs a call to a peer. When nobody has told us where that peer is, the DHT is asked, and the call runs once more.
+    ///
+    /// # Errors
+    /// Those of the call; [`NetworkError::Unreachable`] when the DHT does not know the peer either.
+    pub async fn seeking<T, F>(&self, peer: PeerId, call: impl Fn() -> F) -> Result<T, NetworkError>
+    where
+        F: Future<Output = Result<T, NetworkError>>,
+    {
+        let first = match call().await {
+            Err(error) if error.is_unknown_address() => error,
+            answer => return answer,
+        };
+        match self.find_peer(peer).await {
+            Ok(_) => call().await,
+            Err(nowhere @ NetworkError::Unreachable { .. }) => Err(nowhere),
+            // Whatever kept us from asking is not what the call was about.
+            Err(_) => Err(first),
+        }
+    }
+
     /// The peers closest to a key, nearest first, at most 20, with addresses.
     ///
     /// # Errors

@@ -402,6 +402,34 @@ async fn a_provider_is_told_within_the_timeout_of_the_command_although_a_peer_ha
     two.stop().await;
 }
 
+/// A peer id is all that an announcement tells of its publisher. A node that had not met the peer before could not ping it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ping_finds_a_peer_that_the_node_has_never_met() {
+    let hub = Setup::default().start().await;
+    // It listens nowhere, so that the third node cannot introduce itself.
+    let dials_only = Setup::default().set("routing.listen_address", "");
+    let seeker = dials_only.joining(&hub).await.start().await;
+    let third = Setup::default().joining(&hub).await.start().await;
+    let id = third.network().id();
+    eventually(DEADLINE, || async {
+        let peers = hub.network().peers().await.map_err(|error| error.to_string())?;
+        let there = peers.iter().any(|peer| peer.peer == id && peer.in_table);
+        there.then_some(()).ok_or_else(|| format!("{peers:?}"))
+    })
+    .await;
+    let pong = ok(at(&seeker.address, &["ping", &id.to_string()], b""));
+    assert!(pong.starts_with(&format!("{id}: ")), "{pong}");
+    let nobody = dirnode_network::PeerId::random().to_string();
+    let answer = at(&seeker.address, &["ping", &nobody], b"");
+    assert!(
+        answer.code == 1 && answer.err.contains("no peer knows an address"),
+        "{answer:?}"
+    );
+    for node in [third, seeker, hub] {
+        node.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_has_not_joined_is_not_ready_and_says_what_is_missing() {
     let dir = tempdir().unwrap();

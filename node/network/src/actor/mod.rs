@@ -27,7 +27,7 @@ use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::command::Command;
 use crate::config::{Config, EVENT_RESERVE, MAX_QUERIES};
 use crate::endpoints::KnownEndpoints;
-use crate::error::NetworkError;
+use crate::error::{NO_ADDRESS, NetworkError};
 use crate::event::NetworkEvent;
 use crate::gossip::{Awaiting, Scores};
 use crate::mdns::Neighbour;
@@ -496,7 +496,7 @@ pub(crate) fn dial_reason(error: &DialError) -> String {
             .map(|(addr, error)| format!("{addr}: {}", root_cause(error)))
             .collect::<Vec<_>>()
             .join(", "),
-        DialError::NoAddresses => "no address is known".to_owned(),
+        DialError::NoAddresses => NO_ADDRESS.to_owned(),
         DialError::Aborted => "dial aborted".to_owned(),
         DialError::LocalPeerId { .. } => "that is this node itself".to_owned(),
         DialError::WrongPeerId { obtained, .. } => format!("peer {obtained} answered instead"),

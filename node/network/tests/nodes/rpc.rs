@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dirnode_network::{Config, Limits, NetworkError, ReferrerDescriptor, RpcCode};
+use dirnode_network::{
+    Config, Keypair, Limits, Network, NetworkError, PeerId, ReferrerDescriptor, RpcCode, Runtime,
+};
 use dirnode_record::{RecordCid, Referrer};
+use prometheus_client::registry::Registry;
 
-use super::common::{Node, Shelf, Way, config};
+use super::common::{Node, Shelf, Way, config, eventually};
 
 fn record(n: u8) -> (RecordCid, Vec<u8>) {
     let bytes = format!("{{\"name\":\"agent-{n}\"}}").into_bytes();
@@ -265,5 +268,58 @@ async fn a_silent_peer_ends_in_a_timeout() {
     assert!(
         matches!(error, NetworkError::Timeout { what: "Pull", .. }),
         "{error}"
+    );
+}
+
+/// A record may be known from somebody whom we have never met, and nobody told us where that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_which_no_address_is_known_is_looked_for_in_the_dht() {
+    let hub = Node::start(config(Way::Tcp, &[])).await;
+    // It listens nowhere, so that the holder cannot introduce itself.
+    let seeking = Config {
+        listen: Vec::new(),
+        ..config(Way::Tcp, &[&hub])
+    };
+    let seeker = Network::start(
+        seeking,
+        &Keypair::generate_ed25519(),
+        None,
+        &mut Registry::default(),
+        Runtime::system(),
+    )
+    .unwrap();
+    tokio::spawn(seeker.task);
+    let seeker = seeker.handle;
+    let in_table = |peer: PeerId| {
+        let hub = &hub;
+        async move {
+            let peers = hub.handle.peers().await.unwrap();
+            peers
+                .iter()
+                .any(|view| view.peer == peer && view.in_table)
+                .then_some(())
+        }
+    };
+    eventually("the hub in the seeker's table", || async {
+        (seeker.status().await.unwrap().table == 1).then_some(())
+    })
+    .await;
+    let (cid, bytes) = record(1);
+    let holder = config(Way::Tcp, &[&hub]);
+    let holder = Node::start_with(holder, Some(Arc::new(shelf([(cid, bytes.clone())])))).await;
+    eventually("the holder in the hub's table", || in_table(holder.id())).await;
+
+    let pulled = seeker
+        .seeking(holder.id(), || seeker.pull(holder.id(), cid))
+        .await;
+    assert_eq!(pulled.unwrap().data, bytes);
+
+    let nobody = PeerId::random();
+    let error = seeker.ping(nobody).await.unwrap_err();
+    assert!(error.is_unknown_address(), "{error}");
+    let error = seeker.seeking(nobody, || seeker.ping(nobody)).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("peer {nobody} cannot be reached: no peer knows an address")
     );
 }

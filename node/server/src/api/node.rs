@@ -25,6 +25,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// Providers that are looked for when the caller does not say how many, and at most.
 const PROVIDERS: usize = 20;
 const MOST_PROVIDERS: usize = 100;
+/// A ping of a caller that does not say how long it waits: finding the peer in the DHT, dialling it, the ping itself.
+const PING_WITHIN: Duration = Duration::from_secs(30);
 /// Records whose news is told in one call.
 const MOST_ASKED: usize = 1000;
 /// Longest text of a peer or CID that is looked at.
@@ -189,15 +191,24 @@ impl NodeService for NodeApi {
     ) -> Result<Response<wire::PingResponse>, Status> {
         self.0.policy.permit(Caller::Anonymous, Action::Ping)?;
         let network = self.network()?;
+        let patience = deadline::working_time(&request).unwrap_or(PING_WITHIN);
         let (peer, address) = target(request.get_ref().peer.trim())?;
         if peer == network.id() {
             return Err(Status::invalid_argument("that is this node itself"));
         }
-        if let Some(address) = address {
-            let connected = network.connect(address).await;
-            connected.map_err(|error| network_status(&error))?;
-        }
-        let rtt = network.ping(peer).await.map_err(|error| network_status(&error))?;
+        let ping = async {
+            if let Some(address) = address {
+                network.connect(address).await?;
+            }
+            network.seeking(peer, || network.ping(peer)).await
+        };
+        let rtt = tokio::time::timeout(patience, ping)
+            .await
+            .map_err(|_| {
+                let waited = patience.as_millis();
+                Status::deadline_exceeded(format!("ping of {peer} got no answer within {waited} ms"))
+            })?
+            .map_err(|error| network_status(&error))?;
         Ok(Response::new(wire::PingResponse {
             peer_id: peer.to_base58(),
             rtt_microseconds: micros(rtt),

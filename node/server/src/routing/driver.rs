@@ -575,7 +575,9 @@ async fn announce(network: &NetworkHandle, announcement: &Announcement) -> Resul
 /// The labels of a record at a peer. The network has checked that the bytes are those of the CID.
 async fn fetch(network: &NetworkHandle, cid: RecordCid, peer: Option<PeerId>) -> Result<Vec<Label>, Failure> {
     let peer = peer.ok_or(Failure::Invalid)?;
-    let pulled = network.pull(peer, cid).await.map_err(|error| failure(&error))?;
+    // News of a record may name a publisher that we have never met.
+    let pulled = network.seeking(peer, || network.pull(peer, cid)).await;
+    let pulled = pulled.map_err(|error| failure(&error))?;
     tokio::task::spawn_blocking(move || labels_in(&pulled.data))
         .await
         .map_err(|_| Failure::Invalid)?

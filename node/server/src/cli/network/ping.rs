@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The node dials the peer when they are not connected. Exit code 1 when no ping is answered.\n\n\
+    after_help = "The node dials the peer when they are not connected, and asks the DHT where it is when it does not know.\nExit code 1 when no ping is answered.\n\n\
     Examples:\n  \
     dirnode ping 12D3KooW…\n  \
     dirnode ping /dns/bootstrap.example.org/tcp/8999/p2p/12D3KooW…\n  \
@@ -44,9 +44,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         if number > 0 {
             tokio::time::sleep(PAUSE).await;
         }
-        let request = PingRequest {
+        let request = client.request(PingRequest {
             peer: args.peer.clone(),
-        };
+        });
         let pong = match client.within(service.ping(request)).await {
             Ok(pong) => pong.into_inner(),
             // One lost ping of many is an answer too; a single one is the command's own failure.
