@@ -56,5 +56,6 @@ pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 pub use library::{Library, LibraryError, Pulled, ReferrerDescriptor, ReferrerList, RpcCode};
 pub use runtime::Runtime;
+pub use scope::{Scope, scope};
 pub use start::Network;
 pub use status::{Direction, PeerAddrs, PeerView, ReachabilityVerdict, Status, TransportKind};

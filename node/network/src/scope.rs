@@ -14,7 +14,7 @@ use crate::limits::ip_of;
 
 /// How far an address reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scope {
+pub enum Scope {
     /// Nowhere: unspecified, multicast, documentation.
     None,
     /// This machine, or this process.
@@ -26,7 +26,8 @@ pub(crate) enum Scope {
 }
 
 /// How far an address reaches.
-pub(crate) fn scope(addr: &Multiaddr) -> Scope {
+#[must_use]
+pub fn scope(addr: &Multiaddr) -> Scope {
     if addr.iter().any(|part| matches!(part, Protocol::P2pCircuit)) {
         return Scope::Public;
     }

@@ -431,6 +431,34 @@ async fn a_ping_finds_a_peer_that_the_node_has_never_met() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_to_join_through_is_one_that_others_reach() {
+    let announced = "/dns4/dir.example.org/tcp/4001";
+    let node = Setup::default()
+        .set("routing.listen_address", "/ip4/0.0.0.0/tcp/0")
+        .set("routing.announce_addresses", announced)
+        .start()
+        .await;
+    let id = node.network().id();
+    node.peer_addresses().await;
+    let told = json_of(&ok(at(&node.address, &["id", "-o", "json"], b"")));
+    let told: Vec<String> = serde_json::from_value(told["addresses"].clone()).unwrap();
+    assert_eq!(told[0], format!("{announced}/p2p/{id}"), "{told:?}");
+    assert!(
+        told.iter()
+            .all(|address| address.ends_with(&format!("/p2p/{id}"))),
+        "{told:?}"
+    );
+    let loopback = told.iter().position(|address| address.starts_with("/ip4/127."));
+    assert!(loopback.is_none_or(|place| place == told.len() - 1), "{told:?}");
+    let human = ok(at(&node.address, &["id"], b""));
+    assert!(
+        human.contains(&format!("Addresses: {announced}/p2p/{id}\n")),
+        "{human}"
+    );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_has_not_joined_is_not_ready_and_says_what_is_missing() {
     let dir = tempdir().unwrap();
     let gone = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", dirnode_network::PeerId::random());
