@@ -120,6 +120,50 @@ async fn what_is_published_by_command_is_found_by_command_until_it_is_taken_back
         ok(at(&two.address, &["find", "--any", "-o", "raw"], b"")),
         format!("{cid}\n")
     );
+    let words = |args: &[&str]| {
+        at(
+            &two.address,
+            &[&["routing", "search", "logistics of spare parts"], args].concat(),
+            b"",
+        )
+    };
+    let found = json_of(&ok(words(&["-o", "json", "--schema-version", "1.1.0"])));
+    assert_eq!(found[0]["record_ref"]["cid"], json!(cid), "{found}");
+    let met = &found[0]["match_queries"];
+    assert_eq!(
+        *met,
+        json!([{"type": 3, "value": "transportation/logistics"}]),
+        "{found}"
+    );
+    let told = words(&["-o", "raw", "--verbose", "--min-score", "1"]);
+    assert_eq!((told.code, told.out.as_str()), (0, format!("{cid}\n").as_str()));
+    assert!(told.err.contains("domain transportation/logistics"), "{told:?}");
+    refused(&words(&["--schema-version", "9.9.9"]), "9.9.9");
+    refused(
+        &at(&two.address, &["find", "gobbledygook"], b""),
+        "names no skill or domain",
+    );
+    let ignored = at(
+        &two.address,
+        &[
+            "routing",
+            "search",
+            "--any",
+            "--schema-version",
+            "1.0.0",
+            "-o",
+            "raw",
+        ],
+        b"",
+    );
+    assert_eq!(
+        (ignored.code, ignored.out.as_str()),
+        (0, format!("{cid}\n").as_str())
+    );
+    assert!(
+        ignored.err.contains("--schema-version is not used"),
+        "{ignored:?}"
+    );
     let line = ok(at(
         &two.address,
         &["routing", "search", "--any", "-o", "jsonl"],
@@ -270,7 +314,20 @@ async fn publish_takes_names_standard_input_and_everything_and_refuses_what_is_n
     assert_eq!(info["otherLabels"]["/domains/transportation/logistics"], 3);
     assert!(ok(at(&node.address, &["routing", "info"], b"")).starts_with("Published records: 3\nSkills:\n"));
 
-    let both = format!("{}\n{}\n", cids[0], cids[1]);
+    let both = ok(at(
+        &node.address,
+        &[
+            "search",
+            "-o",
+            "json",
+            "--name",
+            "*translator",
+            "--name",
+            "*phrase-book",
+        ],
+        b"",
+    ));
+    assert!(both.contains(&cids[0]) && both.contains(&cids[1]), "{both}");
     let done = json_of(&ok(at(
         &node.address,
         &["unpublish", "--stdin", "-o", "json"],

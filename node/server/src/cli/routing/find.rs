@@ -1,7 +1,9 @@
 //! `dirnode find`: records that other nodes announce.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
+use anyhow::bail;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use dirnode_proto::routing::v1::{RecordQuery, RecordQueryType as Type, SearchRequest, SearchResponse};
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use super::super::client::Client;
 use super::super::filters::{domain_names, module_names, skill_names};
 use super::super::output::{self, Format};
 use super::super::{OutputArgs, ServerArgs};
-use super::{all, service};
+use super::{all, service, words};
 
 /// Annotation of a peer: where it can be dialled, with commas between the addresses.
 const ADDRESSES: &str = "dirnode.addresses";
@@ -23,9 +25,16 @@ const ADDRESSES: &str = "dirnode.addresses";
     dirnode find --skill natural_language_processing\n  \
     dirnode find --skill natural_language_processing --domain finance --min-score 2\n  \
     dirnode find --locator docker_image --limit 0 -o json | jq -r '.[].peer.addrs[0]'\n  \
+    dirnode find 'translate documents' --verbose\n  \
     dirnode find --any --verbose"
 )]
 pub(crate) struct Args {
+    /// What is looked for in words: skills and domains of the OASF taxonomies that they name
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+    /// With TEXT: only the taxonomies of this OASF version, such as 1.0.0
+    #[arg(long, value_name = "VERSION")]
+    schema_version: Vec<String>,
     /// Skill, or the leading segments of one
     #[arg(long, value_name = "NAME", add = skill_names())]
     skill: Vec<String>,
@@ -56,8 +65,8 @@ pub(crate) struct Args {
     server: ServerArgs,
 }
 
-fn queries(args: &Args) -> Vec<RecordQuery> {
-    let mut queries = Vec::new();
+fn queries(args: &Args) -> anyhow::Result<Vec<RecordQuery>> {
+    let mut queries = in_words(args)?;
     for (kind, values) in [
         (Type::Skill, &args.skill),
         (Type::Locator, &args.locator),
@@ -75,17 +84,53 @@ fn queries(args: &Args) -> Vec<RecordQuery> {
             value: String::new(),
         });
     }
-    queries
+    Ok(queries)
+}
+
+/// The conditions of the positional text.
+fn in_words(args: &Args) -> anyhow::Result<Vec<RecordQuery>> {
+    let Some(text) = args.text.as_deref().filter(|text| !text.trim().is_empty()) else {
+        if !args.schema_version.is_empty() {
+            // Out of the way of the answer in every form: a script may well say both.
+            writeln!(
+                std::io::stderr(),
+                "--schema-version is not used: it says which taxonomies a TEXT is read by"
+            )?;
+        }
+        return Ok(Vec::new());
+    };
+    let meant = words::conditions(text, &args.schema_version)?;
+    if meant.is_empty() {
+        bail!(
+            "{text:?} names no skill or domain that is known, and nothing else of a record is announced in words; try other \
+             words, or --skill, --domain, --module or --locator"
+        );
+    }
+    let queries: Vec<RecordQuery> = meant
+        .into_iter()
+        .map(|(kind, value)| RecordQuery {
+            r#type: kind.into(),
+            value,
+        })
+        .collect();
+    if args.verbose {
+        let mut err = std::io::stderr();
+        writeln!(err, "{text:?} is looked for as:")?;
+        for query in &queries {
+            writeln!(err, "  {}", condition(query))?;
+        }
+    }
+    Ok(queries)
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let format = args.output.or(Format::Human);
-    let queries = queries(&args);
+    let queries = queries(&args)?;
     let mut found = Vec::new();
     if queries.is_empty() {
         output::remark(
             format,
-            "Nothing is looked for: give --skill, --domain, --module or --locator, or --any for everything",
+            "Nothing is looked for: give TEXT, --skill, --domain, --module or --locator, or --any for everything",
         )?;
         if format == Format::Human {
             return Ok(());

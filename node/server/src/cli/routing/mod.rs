@@ -6,9 +6,10 @@ pub(crate) mod info;
 pub(crate) mod provided;
 pub(crate) mod publish;
 pub(crate) mod unpublish;
+mod words;
 
 use std::collections::BTreeSet;
-use std::io::BufRead as _;
+use std::io::Read as _;
 
 use anyhow::{Context as _, anyhow, bail};
 use dirnode_proto::core::v1::RecordRef;
@@ -19,6 +20,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::client::{Client, MAX_ANSWER_BYTES};
+use super::inputs::MAX_DOCUMENT_BYTES;
 use super::search;
 
 /// The group `dirnode routing`.
@@ -53,23 +55,41 @@ fn service(client: &Client) -> RoutingServiceClient<Channel> {
     RoutingServiceClient::new(client.channel()).max_decoding_message_size(MAX_ANSWER_BYTES)
 }
 
-/// The lines of standard input that are not empty; a JSON string is taken as well as a bare word.
-fn lines_of_stdin() -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for line in std::io::stdin().lock().lines() {
-        let line = line.context("cannot read standard input")?;
-        let text = line.trim().trim_matches('"');
-        if !text.is_empty() {
-            found.push(text.to_owned());
-        }
+/// The references on standard input.
+fn references_of_stdin() -> anyhow::Result<Vec<String>> {
+    let mut text = String::new();
+    std::io::stdin()
+        .lock()
+        .take(MAX_DOCUMENT_BYTES + 1)
+        .read_to_string(&mut text)
+        .context("cannot read standard input")?;
+    if text.len() as u64 > MAX_DOCUMENT_BYTES {
+        bail!("standard input is larger than {MAX_DOCUMENT_BYTES} bytes; give it in parts");
     }
-    Ok(found)
+    references_in(&text)
+}
+
+/// The references of a text: one a line, bare or as a JSON string, or all of them in a JSON array, as `-o json` prints them.
+fn references_in(text: &str) -> anyhow::Result<Vec<String>> {
+    if text.trim_start().starts_with('[') {
+        let items: Vec<Value> =
+            serde_json::from_str(text).context("standard input begins like a JSON array and is none")?;
+        let reference = |item: Value| {
+            let listed = || item.pointer("/record_ref/cid").and_then(Value::as_str);
+            let cid = item.as_str().or_else(listed);
+            cid.map(str::to_owned)
+                .ok_or_else(|| anyhow!("{item} on standard input names no record"))
+        };
+        return items.into_iter().map(reference).collect();
+    }
+    let lines = text.lines().map(|line| line.trim().trim_matches('"'));
+    Ok(lines.filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 /// The CIDs that references name, each once, in order; those that the node does not hold are an error.
 async fn held(client: &Client, mut references: Vec<String>, stdin: bool) -> anyhow::Result<Vec<String>> {
     if stdin {
-        references.extend(lines_of_stdin()?);
+        references.extend(references_of_stdin()?);
     }
     if references.is_empty() {
         bail!("no record is named; give CIDs or names, as arguments or with --stdin one a line");
@@ -131,5 +151,24 @@ fn counted(count: u64) -> String {
         "1 record".to_owned()
     } else {
         format!("{count} records")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_read_as_lines_or_as_a_json_array() {
+        let check =
+            |text: &str, expected: &[&str]| assert_eq!(references_in(text).unwrap(), expected, "{text:?}");
+        check("a\n\n  b:v1 \n\"c\"\n", &["a", "b:v1", "c"]);
+        check("", &[]);
+        check(" []\n", &[]);
+        check("[\n  \"a\",\n  \"b\"\n]\n", &["a", "b"]);
+        check("[{\"record_ref\": {\"cid\": \"a\"}, \"labels\": []}]", &["a"]);
+        for bad in ["[", "[1]", "[\"a\"] b", "[{}]"] {
+            assert!(references_in(bad).is_err(), "{bad:?}");
+        }
     }
 }

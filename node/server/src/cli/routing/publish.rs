@@ -41,7 +41,7 @@ const RECORDED_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Args {
     #[arg(value_name = "REF", help = "CIDs, or name[:version][@cid]", required_unless_present_any = ["stdin", "all"])]
     references: Vec<String>,
-    /// Read CIDs or names from standard input, one a line
+    /// Read CIDs or names from standard input, one a line or in a JSON array
     #[arg(long)]
     stdin: bool,
     /// Every stored record

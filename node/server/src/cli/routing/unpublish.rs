@@ -23,7 +23,7 @@ pub(crate) struct Args {
         required_unless_present = "stdin"
     )]
     references: Vec<String>,
-    /// Read CIDs or names from standard input, one a line
+    /// Read CIDs or names from standard input, one a line or in a JSON array
     #[arg(long)]
     stdin: bool,
     #[command(flatten)]
