@@ -2,6 +2,7 @@
 //! otherwise here. A Go peer with the sender's key writes each input to a node of ours, and what comes back is compared.
 //! `vectors/p2p/README.md` tells the fields.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -242,4 +243,21 @@ pub async fn write(node: &Node, go: &GoPeer, raw: Raw<'_>) -> RawAnswer {
         go.raw(&node.id(), raw.clone()).await
     })
     .await
+}
+
+/// The page and the list are for two kinds of readers and must say the same.
+#[test]
+fn every_live_case_with_another_outcome_is_told_on_the_page() {
+    let page = std::fs::read_to_string(dirnode_tests::repository().join("docs/differences.md")).unwrap();
+    let (_, live) = page.split_once("## Wire cases over a live connection").unwrap();
+    let told: BTreeSet<(&str, &str)> = live
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .flat_map(|cell| cell.split("; "))
+        .filter_map(|group| group.split_once(": "))
+        .flat_map(|(file, names)| names.split(", ").map(move |name| (file, name)))
+        .map(|(file, name)| (file.trim_matches('`'), name.trim_matches('`')))
+        .collect();
+    let listed: BTreeSet<(&str, &str)> = DIFFERENT.iter().map(|(file, name, ..)| (*file, *name)).collect();
+    assert_eq!(told, listed);
 }
