@@ -243,7 +243,55 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// More peers, and more labels of one of them, than a block of a list has.
+        #[test]
+        fn shares_are_those_of_all_texts_however_many(
+            ops in prop::collection::vec((0u32..900, 0u32..700, any::<bool>()), 1..4_000),
+        ) {
+            let mut peers = Peers::default();
+            let ids: Vec<PeerId> = (0..900u32).map(|id| PeerId::from_bytes(&id.to_be_bytes()).unwrap()).collect();
+            let numbers: Vec<u32> = ids.iter().map(|id| peers.acquire(id)).collect();
+            let mut held: Vec<BTreeMap<u32, usize>> = vec![BTreeMap::new(); ids.len()];
+            for (at, label, held_once_more) in ops {
+                // Half of it is one peer's.
+                let at = if at < 450 { 7 } else { at as usize };
+                let bytes = label as usize % 50;
+                let mine = &mut held[at];
+                peers.change(numbers[at], |peer| if held_once_more {
+                    *mine.entry(label).or_default() += 1;
+                    peer.hold(label, bytes);
+                } else {
+                    if let Some(rows) = mine.get_mut(&label) {
+                        *rows -= 1;
+                    }
+                    mine.retain(|_, rows| *rows > 0);
+                    peer.release(label, bytes);
+                });
+            }
+            let mut largest = None;
+            for (number, mine) in numbers.iter().zip(&held) {
+                let text: usize = mine.keys().map(|label| *label as usize % 50).sum();
+                let peer = peers.get(*number).unwrap();
+                prop_assert_eq!(peer.share.text_bytes, text);
+                let entries = mine.iter().map(|(label, rows)| slot(*label, u32::try_from(*rows).unwrap()));
+                prop_assert_eq!(peer.texts.iter().collect::<Vec<_>>(), entries.collect::<Vec<_>>());
+                // Ids are in the order of the numbers.
+                if text > 0 {
+                    largest = largest.max(Some((text, *number)));
+                }
+            }
+            prop_assert_eq!(peers.largest(3), largest.map(|(_, number)| number));
+        }
+    }
 
     #[test]
     fn what_nothing_speaks_of_is_gone() {
