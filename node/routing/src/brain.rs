@@ -259,6 +259,12 @@ impl Brain {
                     }
                 }
             }
+            Input::Unindexed { rows } => {
+                for (cid, peer) in rows {
+                    let gone = hearing.claims.remove(&cid, &peer, cx);
+                    cx.counters.unindexed += u64::from(gone);
+                }
+            }
             Input::CatchupAsked { token, peer, request } => {
                 let reply = answerer.answer(&peer, &request, &hearing.me, &hearing.claims, outbox, cx);
                 cx.push(Action::CatchupAnswer { token, reply });

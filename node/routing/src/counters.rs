@@ -123,6 +123,8 @@ counters! {
     evicted_total,
     /// Withdrawals forgotten early because there are too many.
     evicted_tombstones,
+    /// Rows forgotten because the index has no room for them.
+    unindexed,
     /// Provider records seen.
     sightings,
     /// Provider records of keys that are no records.

@@ -205,6 +205,13 @@ pub enum Input {
         rows: Vec<(RecordCid, PeerId)>,
     },
 
+    /// Rows that the index does not hold, although they were put there: it was full. They are forgotten, so that they are
+    /// put anew when they are next heard of.
+    Unindexed {
+        /// Record and publisher.
+        rows: Vec<(RecordCid, PeerId)>,
+    },
+
     /// A peer asks for a page of what we know.
     CatchupAsked {
         /// For the answer: exactly one [`Action::CatchupAnswer`](crate::Action::CatchupAnswer).

@@ -117,6 +117,26 @@ fn every_part_of_a_long_announcement_is_passed_on() {
     }
 }
 
+/// What the index had no room for is put anew when it is heard of again, verified or not.
+#[test]
+fn rows_that_the_index_does_not_hold_are_put_anew() {
+    let mut node = Harness::new();
+    let actions = node.sight(1, 1);
+    let (ticket, ..) = fetch(&actions);
+    let labels = labels(&["a"]);
+    node.feed(Input::Fetched { ticket, labels });
+    node.hear(1, said(1, &["a"], node.now));
+    let rows = vec![(cid(1), peer(1)), (cid(2), peer(9))];
+    node.feed(Input::Unindexed { rows });
+    assert_eq!(
+        (node.brain.status().verified, node.brain.counters().unindexed),
+        (0, 1)
+    );
+    let (verdict, changes) = node.hear(1, said(1, &["a"], node.now.next()));
+    assert_eq!(verdict, Verdict::Accept);
+    assert!(matches!(&changes[..], [IndexChange::Put { .. }]), "{changes:?}");
+}
+
 #[test]
 fn index_times_are_never_later_than_receipt() {
     let mut node = Harness::new();

@@ -74,16 +74,25 @@ fn change_of(change: IndexChange) -> Change {
 }
 
 impl Shared {
-    pub(super) fn index(&self, change: IndexChange) {
-        let applied = self.index.apply(&[change_of(change)]);
-        if applied.lost() > 0 {
-            self.lost(&applied);
+    /// Makes a change; gives the rows that the brain believes in and nobody finds.
+    pub(super) fn index(&self, change: IndexChange) -> Vec<(RecordCid, RoomPeer)> {
+        let change = change_of(change);
+        let applied = self.index.apply(std::slice::from_ref(&change));
+        if applied.lost() == 0 {
+            return Vec::new();
         }
+        self.lost(&applied);
+        let own = match &change {
+            Change::Put(row) => Some((row.cid, row.peer.clone())),
+            Change::Add { cid, peer, .. } | Change::Refresh { cid, peer, .. } => Some((*cid, peer.clone())),
+            _ => None,
+        };
+        let own = own.filter(|_| !applied.refused.is_empty() || !applied.absent.is_empty());
+        applied.evicted.into_iter().chain(own).collect()
     }
 
-    /// Says that the brain believes in rows that nobody finds. It keeps to tighter bounds, so this means that somebody's
-    /// labels are long or deep, or that the index is full. Such a row is found again when the brain puts it anew, which it
-    /// does for rows that nobody has verified; a verified one stays out until the brain has forgotten it.
+    /// Says that rows did not fit. The brain keeps to tighter bounds, so this means that somebody's labels are long or
+    /// deep, or that the index is full. The brain forgets such a row, and puts it anew when it is next heard of.
     fn lost(&self, applied: &Applied) {
         for (_, refusal) in &applied.refused {
             tracing::debug!(component = "routing", %refusal, "row not taken");

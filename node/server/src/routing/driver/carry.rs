@@ -105,7 +105,10 @@ impl Driver {
                     self.verdict(&waiting, verdict);
                 }
             }
-            Action::Index(change) => self.shared.index(change),
+            Action::Index(change) => {
+                let rows = self.shared.index(change);
+                return (!rows.is_empty()).then_some(Input::Unindexed { rows });
+            }
             Action::Fetch {
                 ticket,
                 cid,
