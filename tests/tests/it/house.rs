@@ -248,8 +248,7 @@ fn rooms_of_the_server_use_only_what_is_drawn() {
             &["events", "ingest", "queries", "routing", "runtime"],
         ),
         ("library", &["ingest", "policy", "routing"]),
-        ("ports", &[]),
-        ("membership", &["config", "ports", "runtime"]),
+        ("membership", &["config", "runtime"]),
         (
             "api",
             &[

@@ -18,7 +18,7 @@ mod table;
 mod wheel;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use libp2p::kad::store::{self, RecordStore};
@@ -168,20 +168,30 @@ impl ProviderStore {
     /// [`std::io::Error`] if the log cannot be read at all; the store is then as before and writes nowhere.
     pub fn restore(&mut self, mut log: Box<dyn ProviderLog>) -> std::io::Result<Loaded> {
         let now = (self.clock)();
-        let loaded = log.load(now, &mut |row| {
+        // Addresses stand with one row of their peer only, and that one may have lapsed before the others.
+        let mut told: HashMap<PeerId, Vec<Multiaddr>> = HashMap::new();
+        let loaded = log.load(now, &mut |mut row| {
             // A row that lapses later than it could was written by another clock.
             let latest = now.saturating_add(u64::from(self.config.ttl_secs));
             let expires = narrow(row.expires.min(latest));
-            if u64::from(expires) > now
-                && let Some(key) = TableKey::from_bytes(&row.key)
-                && row.peer != self.local
-            {
-                // What no longer fits is left out, as it would be if it were announced now.
-                if let Ok(number) = self.insert(key, row.peer, &row.addresses, expires)
-                    && !row.addresses.is_empty()
-                {
-                    self.peers.set_written(number, LogWriter::FIRST_LIFE);
+            if u64::from(expires) <= now {
+                let room = told.len() < self.config.max_peers || told.contains_key(&row.peer);
+                if !row.addresses.is_empty() && room {
+                    told.insert(row.peer, row.addresses);
                 }
+                return;
+            }
+            let before = told.remove(&row.peer);
+            if row.addresses.is_empty() {
+                row.addresses = before.unwrap_or_default();
+            }
+            if let Some(key) = TableKey::from_bytes(&row.key)
+                && row.peer != self.local
+                // What no longer fits is left out, as it would be if it were announced now.
+                && let Ok(number) = self.insert(key, row.peer, &row.addresses, expires)
+                && !row.addresses.is_empty()
+            {
+                self.peers.set_written(number, LogWriter::FIRST_LIFE);
             }
         })?;
         self.log = Some(LogWriter::start(log, self.clock.clone(), self.metrics.clone())?);

@@ -266,6 +266,29 @@ fn a_restart_forgets_nothing_that_still_holds() {
     assert_eq!(later.record_count(), 10);
 }
 
+/// The row that carried a peer's addresses lapses first; those that came without them still have them after a restart.
+#[test]
+fn addresses_outlast_the_row_that_carried_them() {
+    let (mut store, now, local) = store();
+    let log = TestLog::default();
+    store.restore(Box::new(log.clone())).unwrap();
+    let peer = PeerId::random();
+    store.admit(&key(1), peer, &[address(1)]).unwrap();
+    now.fetch_add(40 * 3600, Ordering::Relaxed);
+    store.admit(&key(2), peer, &[address(1)]).unwrap();
+    store.close();
+    assert!(log.rows.lock()[1].addresses.is_empty());
+    now.fetch_add(10 * 3600, Ordering::Relaxed);
+    let mut again = ProviderStore::new(local, ProviderConfig::default(), store.clock.clone());
+    again.restore(Box::new(log.clone())).unwrap();
+    assert_eq!(again.record_count(), 1);
+    assert_eq!(again.providers(&key(2))[0].addresses, [address(1)]);
+    // They are in the log already.
+    again.admit(&key(3), peer, &[address(1)]).unwrap();
+    again.close();
+    assert!(log.rows.lock()[2].addresses.is_empty());
+}
+
 #[test]
 fn a_slow_log_costs_rows_and_not_the_store() {
     let (mut store, _, _) = store();

@@ -76,11 +76,9 @@ impl Syncer {
     }
 
     async fn record(&self, cid: RecordCid, peer: PeerId) -> Result<(), Failure> {
-        let pulled = self
-            .network
-            .pull(peer, cid)
-            .await
-            .map_err(|error| failure(&error))?;
+        let network = &self.network;
+        let pulled = network.seeking(peer, || network.pull(peer, cid)).await;
+        let pulled = pulled.map_err(|error| failure(&error))?;
         let size_bytes = pulled.data.len();
         // Bytes that hash to the CID and are not canonical would be kept under another one.
         let read = move || {
