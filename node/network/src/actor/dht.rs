@@ -175,20 +175,8 @@ impl Actor {
                 }
                 Some(Query::Closest { key, reply })
             }
-            Query::Providers {
-                key,
-                enough,
-                until,
-                reply,
-            } => {
-                if self.table_size() > 0 {
-                    return Some(Query::Providers {
-                        key,
-                        enough,
-                        until,
-                        reply,
-                    });
-                }
+            Query::Providers { .. } if self.table_size() > 0 => Some(query),
+            Query::Providers { key, reply, .. } => {
                 let found = self.local_providers(&key);
                 let answer = if found.is_empty() {
                     Err(NetworkError::NoPeers)

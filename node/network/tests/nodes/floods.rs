@@ -8,9 +8,7 @@ use dirnode_network::config::{EVENT_QUEUE, EVENT_RESERVE};
 use dirnode_network::wire::gossip::PublishedMessage;
 use dirnode_network::wire::kad::Message;
 use dirnode_network::wire::protobuf::{framed, put_bytes};
-use dirnode_network::{
-    AnnounceOutcome, Announced, Config, Keypair, Limits, Multiaddr, NetworkEvent, PeerId, Verdict,
-};
+use dirnode_network::{Announced, Config, Keypair, Limits, Multiaddr, NetworkEvent, PeerId, Verdict};
 use dirnode_record::RecordCid;
 use futures_util::AsyncWriteExt as _;
 
@@ -191,23 +189,7 @@ async fn a_flood_nobody_reads_stops_at_the_queue() {
         views.iter().any(|view| view.peer == later.id).then_some(())
     })
     .await;
-    // Its arrival was told while the others had used up their share.
-    let meeting = NetworkEvent::PeerConnected { peer: later.id };
-    node.event("the later peer", |event| (event == meeting).then_some(()))
-        .await;
-    eventually("the honest peer to be heard", || async {
-        let outcome = honest.node.handle.announce("honest".into()).await.unwrap();
-        (outcome == AnnounceOutcome::Sent).then_some(())
-    })
-    .await;
-    let publisher = honest.node.id();
-    let heard = node
-        .event("the honest peer's announcement", |event| match event {
-            NetworkEvent::Announced(announced) if announced.publisher == publisher => Some(announced),
-            _ => None,
-        })
-        .await;
-    assert_eq!(heard.data, b"honest".as_slice());
+    honest.is_heard_by(&mut node, later.id).await;
     honest.was_served().await;
 }
 

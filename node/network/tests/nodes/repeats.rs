@@ -6,7 +6,7 @@
 
 use dirnode_network::config::{EVENT_QUEUE, EVENT_RESERVE};
 use dirnode_network::wire::protobuf::{framed, put_bytes, put_varint};
-use dirnode_network::{AnnounceOutcome, Keypair, NetworkEvent};
+use dirnode_network::{Keypair, NetworkEvent};
 use futures_util::AsyncWriteExt as _;
 
 use super::common::{Node, eventually};
@@ -31,20 +31,7 @@ async fn the_reserve_is_free(mut node: Node, honest: Honest) {
         "{queued}"
     );
     let later = RawPeer::dial(&node.addr, Security::Noise).await;
-    let meeting = NetworkEvent::PeerConnected { peer: later.id };
-    node.event("the later peer", |event| (event == meeting).then_some(()))
-        .await;
-    eventually("the honest peer to be heard", || async {
-        let outcome = honest.node.handle.announce("honest".into()).await.unwrap();
-        (outcome == AnnounceOutcome::Sent).then_some(())
-    })
-    .await;
-    let publisher = honest.node.id();
-    node.event("the honest peer's announcement", |event| match event {
-        NetworkEvent::Announced(announced) if announced.publisher == publisher => Some(()),
-        _ => None,
-    })
-    .await;
+    honest.is_heard_by(&mut node, later.id).await;
     honest.was_served().await;
 }
 

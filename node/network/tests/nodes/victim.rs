@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dirnode_network::{Config, Limits};
+use dirnode_network::{AnnounceOutcome, Config, Limits, NetworkEvent, PeerId};
 use dirnode_record::RecordCid;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +59,27 @@ pub struct Honest {
 }
 
 impl Honest {
+    /// The event queue never came into its reserve: of a peer that came while others used up their share it was told, and
+    /// what the honest one says is heard.
+    pub async fn is_heard_by(&self, node: &mut Node, later: PeerId) {
+        let meeting = NetworkEvent::PeerConnected { peer: later };
+        node.event("the later peer", |event| (event == meeting).then_some(()))
+            .await;
+        eventually("the honest peer to be heard", || async {
+            let outcome = self.node.handle.announce("honest".into()).await.unwrap();
+            (outcome == AnnounceOutcome::Sent).then_some(())
+        })
+        .await;
+        let publisher = self.node.id();
+        let heard = node
+            .event("the honest peer's announcement", |event| match event {
+                NetworkEvent::Announced(announced) if announced.publisher == publisher => Some(announced),
+                _ => None,
+            })
+            .await;
+        assert_eq!(heard.data, b"honest".as_slice());
+    }
+
     pub async fn beside(victim: &Node, cid: RecordCid) -> Self {
         let node = Node::start(config(Way::Tcp, &[])).await;
         node.handle.connect(victim.addr.clone()).await.unwrap();
